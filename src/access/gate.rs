@@ -1,0 +1,153 @@
+//! The Gate: nothing is called but through here.
+//!
+//! Both protocols bring their credential to [`Gate::authenticate`] and their method to [`Gate::admit`]. Running a
+//! procedure needs the [`Admitted`] that only `admit` makes, so there is no second check that somebody could forget.
+
+use super::instance::Tag;
+use super::snapshot::Known;
+use super::{Caller, Hashing, Identity, InstanceKey, Snapshot, Token};
+use crate::contract::Method;
+use crate::database::{Database, Timestamp};
+use crate::error::{Error, Result};
+use crate::world::Clock;
+use std::sync::Arc;
+
+/// Decides. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate(Arc<Parts>);
+
+struct Parts {
+    snapshot: Snapshot,
+    key: Arc<InstanceKey>,
+    hashing: Hashing,
+    database: Database,
+    clock: Clock,
+}
+
+/// What a request brings to say who it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential<'r> {
+    /// Nothing.
+    None,
+    /// Something that cannot be a key.
+    Unreadable,
+    /// What stands behind `Bearer`.
+    Bearer(&'r str),
+}
+
+/// Leave to call one method once. Only the Gate makes it.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    method: &'static Method,
+    caller: Arc<Caller>,
+    now: Timestamp,
+}
+
+impl Admitted {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &'static Method {
+        self.method
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub fn caller(&self) -> Arc<Caller> {
+        self.caller.clone()
+    }
+
+    /// When it was let in.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A request that carries this.
+    #[must_use]
+    pub fn request<M>(self, message: M) -> tonic::Request<M> {
+        let mut request = tonic::Request::new(message);
+        request.extensions_mut().insert(self);
+        request
+    }
+}
+
+impl Gate {
+    /// Joins what decisions are made from.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, key: Arc<InstanceKey>, hashing: Hashing, database: Database, clock: Clock) -> Self {
+        Self(Arc::new(Parts { snapshot, key, hashing, database, clock }))
+    }
+
+    /// Who brings this credential. Whatever is wrong with it, the answer is the same.
+    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Arc<Caller>> {
+        let snapshot = &self.0.snapshot;
+        snapshot.must_be_fresh()?;
+        let text = match credential {
+            Credential::None => {
+                let roles = snapshot.roles(["anonymous"]);
+                return Ok(Arc::new(Caller { identity: Identity::Anonymous, roles }));
+            }
+            Credential::Unreadable => return Err(Error::BadCredential),
+            Credential::Bearer(text) => text,
+        };
+        let token = Token::parse(text).ok_or(Error::BadCredential)?;
+        let known = snapshot.application(token.application);
+        let tag = self.0.key.tag(&token);
+        // Somebody who is not there is compared as well: it takes as long.
+        let expected = known.as_ref().map_or(Some(Tag::nobody()), |known| known.tag.clone());
+        let good = match (&expected, &known) {
+            (Some(expected), _) => expected.is(&tag),
+            (None, Some(known)) => self.verify_slowly(known, &token, &tag).await?,
+            (None, None) => false,
+        };
+        let now = self.0.clock.now();
+        let Some(known) = known.filter(|known| good && known.expires_at.is_none_or(|end| now < end)) else {
+            return Err(Error::BadCredential);
+        };
+        known.usage.touch(now);
+        let identity =
+            Identity::Application { id: known.id, name: known.name.clone(), expires_at: known.expires_at };
+        let roles = snapshot.roles(known.roles.iter().map(String::as_str));
+        Ok(Arc::new(Caller { identity, roles }))
+    }
+
+    /// Lets a caller call a method, or says why not.
+    pub fn admit(&self, method: &'static Method, caller: &Arc<Caller>) -> Result<Admitted> {
+        let allowed = method.permissions.iter().any(|permission| caller.may(permission));
+        match &caller.identity {
+            Identity::Server(_) => {}
+            // Without a permission to hold, it takes a name.
+            Identity::Anonymous if !allowed || method.service_only => return Err(Error::NoCredential),
+            Identity::Application { .. } | Identity::Anonymous if method.service_only => {
+                return Err(Error::Forbidden("This endpoint is for services only".into()));
+            }
+            Identity::Application { .. } if !allowed && !method.permissions.is_empty() => {
+                return Err(Error::Forbidden(format!("Missing permission: {}", method.permissions.join(" or "))));
+            }
+            Identity::Application { .. } | Identity::Anonymous => {}
+        }
+        Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now() })
+    }
+
+    /// Whether callers without a credential may call anything at all.
+    #[must_use]
+    pub fn admits_anonymous(&self) -> bool {
+        self.0.snapshot.roles(["anonymous"]).iter().any(|role| !role.grants.is_empty())
+    }
+
+    /// A secret without a usable tag (the instance key is another one now): Argon2 decides, and the tag is kept.
+    async fn verify_slowly(&self, known: &Arc<Known>, token: &Token, tag: &Tag) -> Result<bool> {
+        let Some((hash,)) = self.0.database.reader().await?.secret_hash(known.id).await? else { return Ok(false) };
+        if !self.0.hashing.verify(token.secret(), hash.clone()).await? {
+            return Ok(false);
+        }
+        let mut store = self.0.database.writer().await?;
+        let kept = store.set_tag(known.id, &hash, &tag.hex(), &self.0.key.name).await?;
+        store.commit_unseen("a tag follows from the secret").await?;
+        if kept > 0 {
+            self.0.snapshot.learn_tag(known.id, tag);
+        }
+        // Replaced while it was being verified: then it is the old one.
+        Ok(kept > 0)
+    }
+}

@@ -1,0 +1,215 @@
+//! Joins all parts; the only place that knows them all.
+
+use crate::access::{Call, Caller, Gate, Hashing, InstanceKey, Snapshot, Token, usage};
+use crate::config::Config;
+use crate::contract::{Checks, Mount, method_named};
+use crate::database::{Database, FileLock, Ids, Location, Schema};
+use crate::error::{Error, Result};
+use crate::json::Value;
+use crate::plugin::{self, Kernel, auth};
+use crate::transport::{Edge, Metrics, Shared, listener};
+use crate::world::{Clock, Entropy};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+
+/// What stands on an open database.
+pub struct Foundation {
+    kernel: Kernel,
+    gate: Gate,
+    clock: Clock,
+    checks: Checks,
+    config: Config,
+    /// Held for as long as the server runs.
+    lock: Option<FileLock>,
+}
+
+/// Whether others may work on the same `SQLite` file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// A server: the only one.
+    Alone,
+    /// A command, also beside a running server.
+    Beside,
+}
+
+impl Foundation {
+    /// Opens the database, brings it up to date, and reads what the Gate decides from.
+    pub async fn open(config: Config, clock: Clock, sharing: Sharing) -> Result<Self> {
+        let location = Location::parse(&config.database)?;
+        let lock = match (location.file(), sharing) {
+            (Some(path), Sharing::Alone) => Some(FileLock::take(path)?),
+            _ => None,
+        };
+        let database = Database::connect(&location, config.limits.database_connections).await.map_err(unreachable)?;
+        migrate(&database, &location, sharing).await?;
+        let configured = config.instance_key.as_ref().map(|key| key.as_str());
+        let key = Arc::new(InstanceKey::load(configured, &location, Entropy)?);
+        let snapshot = Snapshot::load(database.clone(), &key).await?;
+        let hashing = Hashing::default();
+        let gate = Gate::new(snapshot.clone(), key.clone(), hashing.clone(), database.clone(), clock.clone());
+        let pages = Arc::new(key.page_key());
+        let checks = Checks { pages: pages.clone(), json_depth_max: config.limits.json_depth };
+        let ids = Arc::new(Ids::new(clock.clone()));
+        let kernel = Kernel { database, snapshot, key, hashing, entropy: Entropy, ids, pages };
+        let foundation = Self { kernel, gate, clock, checks, config, lock };
+        auth::seed(&foundation.kernel, &foundation.call("makes the roles of a new installation")).await?;
+        Ok(foundation)
+    }
+
+    /// Calls a procedure as the operator at the command line, in JSON, with every rule but the permission.
+    pub async fn call_as_operator(&self, plugin: &str, procedure: &str, input: &serde_json::Value) -> Result<Vec<u8>> {
+        let unknown = || Error::bug(format!("{plugin}.{procedure} is not in the contract"));
+        let method = method_named(plugin, procedure).ok_or_else(unknown)?;
+        let caller = Arc::new(Caller::server("the operator at the command line"));
+        let (_, faces) = self.mount().into_parts();
+        let text = input.to_string();
+        let input = Value::parse(text.as_bytes(), self.config.limits.json_depth).map_err(|why| Error::bug(why.to_string()))?;
+        let face = faces.get(method.path).ok_or_else(unknown)?;
+        Ok(face.prepare(self.gate.admit(method, &caller)?, &input)?.run(false).await?.json)
+    }
+
+    /// Closes the database.
+    pub async fn close(self) {
+        self.kernel.database.close().await;
+    }
+
+    fn mount(&self) -> Mount {
+        let mut mount = Mount::new(self.checks.clone(), self.config.limits.grpc_message_bytes);
+        plugin::mount(&self.kernel, &mut mount);
+        mount
+    }
+
+    fn call(&self, why: &'static str) -> Call {
+        Call::by_server(why, self.clock.now())
+    }
+}
+
+/// A server that is ready to run.
+pub struct App {
+    foundation: Foundation,
+    edge: Edge,
+    listener: TcpListener,
+    address: SocketAddr,
+    bootstrap: Option<Token>,
+    health: tonic_health::server::HealthReporter,
+    services: Vec<&'static str>,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Makes everything ready behind a listener.
+    pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Result<Self> {
+        let address = listener.local_addr().map_err(|why| Error::Refused(format!("cannot listen: {why}")))?;
+        let foundation = Foundation::open(config, clock, Sharing::Alone).await?;
+        let Foundation { kernel, gate, config, .. } = &foundation;
+        let bootstrap = match config.bootstrap {
+            true => auth::bootstrap(kernel, &foundation.call("makes the first application")).await?,
+            false => None,
+        };
+        let (health, health_server) = tonic_health::server::health_reporter();
+        let (mount, stop) = (foundation.mount(), CancellationToken::new());
+        let mut services = mount.names().to_vec();
+        services.push("");
+        let edge = Edge::new(mount, health_server, |faces| Shared {
+            gate: gate.clone(),
+            snapshot: kernel.snapshot.clone(),
+            database: kernel.database.clone(),
+            limits: config.limits,
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            stopping: stop.clone(),
+            private_contract: config.private_contract,
+            faces,
+        })?;
+        Ok(Self { foundation, edge, listener, address, bootstrap, health, services, stop })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The key of the application that this start made, once.
+    pub fn take_bootstrap(&mut self) -> Option<Token> {
+        self.bootstrap.take()
+    }
+
+    /// Serves until `stop` is cancelled; then finishes what is in flight, writes what is only in memory, and closes.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { foundation, edge, listener, health, services, .. } = self;
+        let Kernel { snapshot, database, .. } = &foundation.kernel;
+        let (heard, hears) = watch::channel(true);
+        let following = CancellationToken::new();
+        let follower = tokio::spawn(snapshot.clone().follow(following.clone(), move |well| {
+            heard.send_if_modified(|known| std::mem::replace(known, well) != well);
+        }));
+        let keeper = tokio::spawn(usage::keep(snapshot.clone(), database.clone(), following.clone()));
+        let reporter = tokio::spawn(report_health(health, services, hears, stop.clone()));
+        let stopping = self.stop.clone();
+        let relay = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                stop.cancelled().await;
+                stopping.cancel();
+            }
+        });
+
+        listener::serve(listener, edge, stop, foundation.config.drain_timeout).await;
+
+        following.cancel();
+        for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter), ("stop", relay)] {
+            if let Err(why) = task.await {
+                tracing::error!(task = name, cause = %why, "a task of the server failed");
+            }
+        }
+        foundation.kernel.database.close().await;
+        drop(foundation.lock);
+    }
+}
+
+/// Tells `grpc.health.v1` whether the database answers, and that the server stops.
+async fn report_health(
+    health: tonic_health::server::HealthReporter,
+    services: Vec<&'static str>,
+    mut hears: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    loop {
+        let well = *hears.borrow_and_update() && !stop.is_cancelled();
+        let status = if well { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in &services {
+            health.set_service_status(*service, status).await;
+        }
+        tokio::select! {
+            changed = hears.changed() => if changed.is_err() { return },
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+/// Only a server, or a command without one, migrates: under a running server the schema stays as it is.
+async fn migrate(database: &Database, location: &Location, sharing: Sharing) -> Result<()> {
+    if database.schema().await? == Schema::Current {
+        return Ok(());
+    }
+    let _lock = match (location.file(), sharing) {
+        (Some(path), Sharing::Beside) => Some(FileLock::take(path)?),
+        _ => None,
+    };
+    database.migrate().await
+}
+
+/// An error of connecting, in words: there is no request to answer yet.
+fn unreachable(error: Error) -> Error {
+    match error {
+        Error::Internal(cause) => Error::Refused(format!("cannot open the database: {cause}")),
+        Error::Unavailable(why) => Error::Refused(why.to_owned()),
+        other => other,
+    }
+}

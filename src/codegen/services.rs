@@ -1,0 +1,154 @@
+//! The method table, and for every service its two faces: gRPC with validation in front, and JSON dispatch.
+
+use super::Result;
+use super::model::{Contract, Method, Plugin, Service, rust_path};
+use super::schema;
+use heck::{ToShoutySnakeCase, ToSnakeCase};
+use std::fmt::Write;
+
+pub fn write(contract: &Contract) -> Result<String> {
+    let mut code = String::new();
+    let mut tables = vec![];
+    for service in &contract.services {
+        write_table(&mut code, contract, service)?;
+        write_grpc(&mut code, service)?;
+        write_json(&mut code, contract, service)?;
+        write_mount(&mut code, service)?;
+        tables.push(service.name.to_shouty_snake_case());
+    }
+    writeln!(code, "/// The methods of every service.\npub static SERVICES: &[&[Method]] = &[{}];", tables.join(", "))?;
+    write_plugins(&mut code, contract)?;
+    Ok(code)
+}
+
+fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Result<()> {
+    writeln!(
+        code,
+        "/// The methods of `{}`.\npub static {}: &[Method] = &[",
+        service.name,
+        service.name.to_shouty_snake_case()
+    )?;
+    for method in &service.methods {
+        writeln!(
+            code,
+            "Method {{ plugin: {:?}, name: {:?}, aliases: &{:?}, path: {:?}, doc: {:?}, permissions: &{:?},
+               service_only: {}, query: {}, input_schema: {:?}, output_schema: {:?} }},",
+            service.plugin,
+            method.json_name,
+            method.aliases,
+            method.path,
+            method.doc,
+            method.permissions,
+            method.service_only,
+            method.query,
+            schema::input(contract, method).to_string(),
+            schema::output(contract, method).to_string(),
+        )?;
+    }
+    writeln!(code, "];")?;
+    Ok(())
+}
+
+/// The trait that tonic generated for a service.
+fn service_trait(service: &Service) -> String {
+    let module = format!("crate::proto::{}", service.package.replace('.', "::"));
+    format!("{module}::{}_server::{}", service.name.to_snake_case(), service.name)
+}
+
+fn write_grpc(code: &mut String, service: &Service) -> Result<()> {
+    let mut methods = String::new();
+    for Method { rust_name, input, output, .. } in &service.methods {
+        writeln!(
+            methods,
+            "async fn {rust_name}(&self, request: tonic::Request<{}>)
+                 -> Result<tonic::Response<{}>, tonic::Status> {{
+                 self.service.{rust_name}(self.checks.request(request)?).await
+             }}",
+            rust_path(input),
+            rust_path(output)
+        )?;
+    }
+    let (name, service_trait) = (&service.name, service_trait(service));
+    writeln!(
+        code,
+        "struct {name}Grpc<T> {{ service: Arc<T>, checks: Checks }}
+         #[tonic::async_trait]
+         impl<T: {service_trait}> {service_trait} for {name}Grpc<T> {{ {methods} }}"
+    )?;
+    Ok(())
+}
+
+fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Result<()> {
+    let mut arms = String::new();
+    for method in &service.methods {
+        let field = |message: &str, name: &Option<String>| {
+            let fields = contract.messages.get(message).map_or(&[][..], |message| &message.fields);
+            fields.iter().find(|field| Some(&field.proto_name) == name.as_ref())
+        };
+        let bare = field(&method.input, &method.bare_input).map(|field| field.json_name.as_str());
+        let pick = field(&method.output, &method.bare_output).map_or_else(|| "reply".to_owned(), |f| format!("&reply.{}", f.rust_name));
+        writeln!(
+            arms,
+            "{:?} => {{
+                let message: {} = self.checks.input(input, {bare:?})?;
+                Ok(Prepared::new(admitted, message,
+                    move |request| async move {{ service.{}(request).await }}, |reply: &{}| {pick}))
+             }}",
+            method.path,
+            rust_path(&method.input),
+            method.rust_name,
+            rust_path(&method.output)
+        )?;
+    }
+    let (name, service_trait) = (&service.name, service_trait(service));
+    writeln!(
+        code,
+        "struct {name}Json<T> {{ service: Arc<T>, checks: Checks }}
+         impl<T: {service_trait}> Dispatch for {name}Json<T> {{
+             fn prepare(&self, admitted: Admitted, input: &Value<'_>) -> Result<Prepared, Error> {{
+                 let service = self.service.clone();
+                 match admitted.method().path {{ {arms} path => Err(Error::bug(format!(\"{{path}} is not of this service\"))) }}
+             }}
+         }}"
+    )?;
+    Ok(())
+}
+
+fn write_mount(code: &mut String, service: &Service) -> Result<()> {
+    let (name, service_trait) = (&service.name, service_trait(service));
+    let server = format!("{service_trait}Server");
+    writeln!(
+        code,
+        "/// Makes `{name}` answer on both protocols.
+         pub fn mount_{}<T: {service_trait}>(service: T, mount: &mut Mount) {{
+             let (service, checks) = (Arc::new(service), mount.checks.clone());
+             let json = {name}Json {{ service: service.clone(), checks: checks.clone() }};
+             let grpc = {server}::new({name}Grpc {{ service, checks }})
+                 .max_decoding_message_size(mount.grpc_message_bytes_max);
+             mount.add(grpc, Arc::new(json), {});
+         }}",
+        service.name.to_snake_case(),
+        service.name.to_shouty_snake_case()
+    )?;
+    Ok(())
+}
+
+fn write_plugins(code: &mut String, contract: &Contract) -> Result<()> {
+    let mut permissions: Vec<_> = contract.plugins.iter().flat_map(|plugin| &plugin.permissions).collect();
+    permissions.sort_by(|a, b| a.id.cmp(&b.id));
+    writeln!(code, "/// Every permission there is, by id.\npub static PERMISSIONS: &[Permission] = &[")?;
+    for permission in permissions {
+        writeln!(
+            code,
+            "Permission {{ id: {:?}, description: {:?}, synonyms: &{:?}, initial_roles: &{:?} }},",
+            permission.id, permission.description, permission.synonyms, permission.initial_roles
+        )?;
+    }
+    writeln!(code, "];\n/// Every plugin that has procedures, by id.\npub static PLUGINS: &[Plugin] = &[")?;
+    let callable = |plugin: &&Plugin| contract.services.iter().any(|service| service.plugin == plugin.id);
+    for plugin in contract.plugins.iter().filter(callable) {
+        writeln!(code, "Plugin {{ id: {:?}, summary: {:?} }},", plugin.id, plugin.summary)?;
+    }
+    writeln!(code, "];")?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The contract: what `proto/` says, as tables and as what the generated code stands on.
+//!
+//! `build.rs` writes the tables ([`generated`]); nobody repeats them.
+
+pub mod change;
+pub mod check;
+pub mod dispatch;
+pub mod issue;
+pub mod page;
+
+pub use change::Change;
+pub use check::{Checker, Rules, Validate};
+pub use dispatch::{Checks, Mount};
+pub use page::{Page, PageKey, Paged};
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// Written by `build.rs` from `proto/`.
+#[allow(missing_docs, clippy::pedantic, unused_variables, unused_imports, reason = "generated")]
+pub mod generated {
+    use super::check::{Format, Text, Validate};
+    use super::dispatch::{Checks, Dispatch, Mount, Prepared};
+    use super::{Checker, Method, Paged, Permission, Plugin};
+    use crate::access::gate::Admitted;
+    use crate::error::Error;
+    use crate::json::{DatePaths, Dates, Decode, Decoder, Names, Value, decode, encode};
+    use serde::ser::SerializeMap;
+    use std::sync::Arc;
+
+    include!(concat!(env!("OUT_DIR"), "/json.rs"));
+    include!(concat!(env!("OUT_DIR"), "/services.rs"));
+}
+
+/// One procedure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// The id of its plugin: `catalog`.
+    pub plugin: &'static str,
+    /// Its name in JSON: `getSystems`.
+    pub name: &'static str,
+    /// Other names in JSON.
+    pub aliases: &'static [&'static str],
+    /// Its path in gRPC: `/checkmate.catalog.v1.CatalogService/GetSystems`.
+    pub path: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Any one of these is needed; none: any valid credential will do.
+    pub permissions: &'static [&'static str],
+    /// For the server itself only.
+    pub service_only: bool,
+    /// Whether it changes nothing.
+    pub query: bool,
+    /// JSON Schema of its input, as text.
+    pub input_schema: &'static str,
+    /// JSON Schema of its result, as text.
+    pub output_schema: &'static str,
+}
+
+/// Something that a role may allow.
+#[derive(Debug)]
+pub struct Permission {
+    /// `catalog.catalog.read`.
+    pub id: &'static str,
+    /// What it allows.
+    pub description: &'static str,
+    /// Other spellings, accepted when a role is edited.
+    pub synonyms: &'static [&'static str],
+    /// The ordinary roles that hold it at first start.
+    pub initial_roles: &'static [&'static str],
+}
+
+/// A plugin that has procedures.
+#[derive(Debug)]
+pub struct Plugin {
+    /// `catalog`.
+    pub id: &'static str,
+    /// What it is for.
+    pub summary: &'static str,
+}
+
+pub use generated::{PERMISSIONS, PLUGINS, SERVICES};
+
+/// The compiled .proto files with their options, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The OpenAPI document.
+pub const OPEN_API: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+
+/// Every method there is.
+pub fn methods() -> impl Iterator<Item = &'static Method> {
+    SERVICES.iter().flat_map(|service| service.iter())
+}
+
+/// The method at a gRPC path.
+#[must_use]
+pub fn method_at(path: &str) -> Option<&'static Method> {
+    static BY_PATH: LazyLock<HashMap<&str, &Method>> =
+        LazyLock::new(|| methods().map(|method| (method.path, method)).collect());
+    BY_PATH.get(path).copied()
+}
+
+/// The method that JSON calls by this name, or by an alias of it.
+#[must_use]
+pub fn method_named(plugin: &str, name: &str) -> Option<&'static Method> {
+    static BY_NAME: LazyLock<HashMap<(&str, &str), &Method>> = LazyLock::new(|| {
+        let names = |m: &'static Method| std::iter::once(&m.name).chain(m.aliases).map(move |name| ((m.plugin, *name), m));
+        methods().flat_map(names).collect()
+    });
+    BY_NAME.get(&(plugin, name)).copied()
+}
+
+/// The plugin with this id, if it has procedures.
+#[must_use]
+pub fn plugin(id: &str) -> Option<&'static Plugin> {
+    PLUGINS.iter().find(|plugin| plugin.id == id)
+}

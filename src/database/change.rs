@@ -1,0 +1,112 @@
+//! The change feed: every commit says what it did, and whoever must know follows in commit order.
+//!
+//! Sequence numbers are drawn while holding what serialises commits (on `SQLite` the write transaction, on PostgreSQL an
+//! advisory lock until the end of the transaction), so they have no gaps and a later one is never visible first.
+
+use super::{Reader, Timestamp, Writer, sql};
+use crate::error::Result;
+
+/// What a commit did.
+#[derive(Clone, Debug)]
+pub struct Did {
+    /// Whose data: `catalog`.
+    pub plugin: &'static str,
+    /// What happened: `system.created`.
+    pub kind: &'static str,
+    /// To what: its id.
+    pub resource: String,
+    /// Who did it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One entry of the feed.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Entry {
+    /// Its place.
+    pub sequence: i64,
+    /// What happened.
+    pub kind: String,
+    /// To what.
+    pub resource: String,
+}
+
+/// What happened since a place in the feed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These, and the feed now ends here.
+    These(Vec<Entry>, i64),
+    /// More than a follower should replay, or older ones are gone: read everything anew.
+    TooMany(i64),
+}
+
+/// The feed keeps this many entries: a follower that lags further reads everything anew, which is cheaper then.
+const KEPT: i64 = 100_000;
+
+/// A follower replays this many at once; beyond that reading everything is cheaper.
+const REPLAYED_MAX: i64 = 1_000;
+
+impl Reader {
+    /// What happened to a plugin's data behind a place in the feed, in order.
+    pub async fn changes(&mut self, plugin: &str, after: i64) -> Result<Changes> {
+        let (last, first) = self.ends_of_feed().await?;
+        if last == after {
+            return Ok(Changes::These(vec![], last));
+        }
+        if last < after || first > after + 1 || last - after > REPLAYED_MAX {
+            return Ok(Changes::TooMany(last));
+        }
+        let entries = sql!(
+            self,
+            fetch_all as Entry,
+            "select sequence, kind, resource from change
+             where plugin = $1 and sequence > $2 and sequence <= $3 order by sequence",
+            plugin,
+            after,
+            last
+        )?;
+        Ok(Changes::These(entries, last))
+    }
+
+    /// The last place in the feed.
+    pub async fn last_change(&mut self) -> Result<i64> {
+        Ok(self.ends_of_feed().await?.0)
+    }
+
+    async fn ends_of_feed(&mut self) -> Result<(i64, i64)> {
+        sql!(
+            self,
+            fetch_one as (i64, i64),
+            "select coalesce((select max(sequence) from change), 0), coalesce((select min(sequence) from change), 0)"
+        )
+    }
+}
+
+impl Writer {
+    pub(super) async fn append_change(&mut self, did: &Did) -> Result<()> {
+        self.serialise_commits().await?;
+        sql!(
+            self,
+            execute,
+            "insert into change (sequence, plugin, kind, resource, made_by, made_at)
+             select coalesce(max(sequence), 0) + 1, $1, $2, $3, $4, $5 from change",
+            did.plugin,
+            did.kind,
+            &did.resource,
+            &did.by,
+            did.at
+        )?;
+        sql!(self, execute, "delete from change where sequence <= (select max(sequence) from change) - $1", KEPT)?;
+        Ok(())
+    }
+
+    async fn serialise_commits(&mut self) -> Result<()> {
+        // The schema is part of the key, so that installations in one database do not wait for each other.
+        sql!(self, execute, {
+            sqlite: "select 1",
+            postgres: "select pg_advisory_xact_lock(1667786603, hashtext(current_schema()::text))",
+        })?;
+        Ok(())
+    }
+}

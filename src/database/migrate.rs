@@ -1,0 +1,74 @@
+//! Bringing the schema up to date.
+
+use super::{Database, Pools};
+use crate::error::{Error, Result};
+use sqlx::migrate::{MigrateError, Migrator};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Where the schema of a database stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Migrations of this binary are still to run.
+    Behind,
+    /// It is what this binary needs.
+    Current,
+}
+
+impl Database {
+    /// Runs what is still to run. Safe when two processes start at once on PostgreSQL: one waits for the other. A
+    /// database that a newer binary migrated is refused.
+    pub async fn migrate(&self) -> Result<()> {
+        let done = match &self.0 {
+            Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+        };
+        done.map_err(|why| match why {
+            MigrateError::VersionMissing(version) => newer(version),
+            MigrateError::VersionMismatch(version) => Error::Refused(format!(
+                "migration {version} was applied with another content; this is not a database of Checkmate's releases"
+            )),
+            MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => match Error::from(cause) {
+                Error::Internal(cause) => Error::Refused(format!("migrating failed: {cause}")),
+                known => known,
+            },
+            other => Error::Refused(format!("migrating failed: {other}")),
+        })
+    }
+
+    /// Compares the schema with what this binary needs.
+    pub async fn schema(&self) -> Result<Schema> {
+        let applied = match &self.0 {
+            Pools::Sqlite { write, .. } => {
+                let known = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
+                let (exists,): (i64,) = sqlx::query_as(known).fetch_one(write).await?;
+                if exists == 0 {
+                    return Ok(Schema::Behind);
+                }
+                sqlx::query_as::<_, (i64,)>(APPLIED).fetch_all(write).await?
+            }
+            Pools::Postgres(pool) => {
+                let known = "select count(*) from pg_tables
+                             where tablename = '_sqlx_migrations' and schemaname = current_schema()";
+                let (exists,): (i64,) = sqlx::query_as(known).fetch_one(pool).await?;
+                if exists == 0 {
+                    return Ok(Schema::Behind);
+                }
+                sqlx::query_as::<_, (i64,)>(APPLIED).fetch_all(pool).await?
+            }
+        };
+        if let Some((version,)) = applied.iter().find(|(version,)| !MIGRATIONS.version_exists(*version)) {
+            return Err(newer(*version));
+        }
+        let missing = MIGRATIONS.iter().any(|ours| !applied.contains(&(ours.version,)));
+        Ok(if missing { Schema::Behind } else { Schema::Current })
+    }
+}
+
+const APPLIED: &str = "select version from _sqlx_migrations order by version";
+
+fn newer(version: i64) -> Error {
+    Error::Refused(format!(
+        "the database is newer than this binary (it has migration {version}); start the release that wrote it, or a later one"
+    ))
+}

@@ -1,0 +1,229 @@
+//! Reading input, with every violation at once.
+
+use super::value::{Entry, Value};
+use super::{Names, encode};
+use crate::contract::issue::{Issues, Path};
+use prost_types::value::Kind;
+use std::borrow::Cow;
+
+/// A message that can be read from JSON. Generated.
+pub trait Decode: Default {
+    /// Reads it. `None` if it is not even an object; what is wrong inside is reported and left at its default.
+    fn decode(value: &Value<'_>, at: &mut Decoder) -> Option<Self>;
+}
+
+/// Where reading stands, and what was wrong so far.
+#[derive(Default)]
+pub struct Decoder {
+    path: Path,
+    /// What was wrong.
+    pub issues: Issues,
+}
+
+/// Reads one value; `None` when it is of the wrong kind, which is then reported.
+type Read<T> = fn(&Value<'_>, &mut Decoder) -> Option<T>;
+
+impl Decoder {
+    /// The entries of an object. Nothing at all (`null`) is an object without entries.
+    pub fn entries<'v, 'a>(&mut self, value: &'v Value<'a>) -> Option<&'v [Entry<'a>]> {
+        match value {
+            Value::Object(entries) => Some(entries),
+            Value::Null => Some(&[]),
+            Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => self.wrong("an object", value),
+        }
+    }
+
+    /// Reads into a field that always has a value; `null` leaves it as if it were absent.
+    pub fn plain<T>(&mut self, key: &str, value: &Value<'_>, field: &mut T, read: Read<T>) {
+        if *value != Value::Null
+            && let Some(value) = self.inside(key, |at| read(value, at))
+        {
+            *field = value;
+        }
+    }
+
+    /// Reads into a field that may be unset; `null` leaves it so.
+    pub fn optional<T>(&mut self, key: &str, value: &Value<'_>, field: &mut Option<T>, read: Read<T>) {
+        if *value != Value::Null {
+            *field = self.inside(key, |at| read(value, at));
+        }
+    }
+
+    /// Reads into a list; `null` leaves it empty.
+    pub fn list<T>(&mut self, key: &str, value: &Value<'_>, field: &mut Vec<T>, read: Read<T>) {
+        self.inside(key, |at| match value {
+            Value::Null => {}
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    at.path.push_index(index);
+                    field.extend(read(item, at));
+                    at.path.pop();
+                }
+            }
+            Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => {
+                at.wrong::<()>("an array", value);
+            }
+        });
+    }
+
+    /// A key that the message does not have.
+    pub fn unknown(&mut self, key: &str) {
+        self.inside(key, |at| at.issues.add(&at.path, "Unknown field"));
+    }
+
+    /// A field with several names may be given under one of them only.
+    pub fn only_one(&mut self, entries: &[Entry<'_>], keys: &[&str]) {
+        let given: Vec<_> = entries.iter().filter(|(key, _)| keys.contains(&key.as_ref())).collect();
+        if let [(first, _), (second, _), ..] = &given[..] {
+            self.inside(second, |at| at.issues.add(&at.path, format!("Given twice: it is the same as {first}")));
+        }
+    }
+
+    /// Fields that can be changed but not cleared.
+    pub fn not_null(&mut self, entries: &[Entry<'_>], keys: &[&str]) {
+        for (key, value) in entries {
+            if *value == Value::Null && keys.contains(&key.as_ref()) {
+                self.inside(key, |at| at.issues.add(&at.path, "Must not be null"));
+            }
+        }
+    }
+
+    /// The mask that the present keys make.
+    #[must_use]
+    pub fn mask(&self, entries: &[Entry<'_>], keys: &[(&str, &str)]) -> prost_types::FieldMask {
+        let name = |(key, _): &Entry<'_>| keys.iter().find(|(json, _)| *json == key.as_ref());
+        prost_types::FieldMask {
+            paths: entries.iter().filter_map(name).map(|(_, path)| (*path).to_owned()).collect(),
+        }
+    }
+
+    /// Reports a violation at the place where reading stands.
+    pub fn issue<T>(&mut self, message: impl Into<String>) -> Option<T> {
+        self.issues.add(&self.path, message);
+        None
+    }
+
+    fn wrong<T>(&mut self, wanted: &str, value: &Value<'_>) -> Option<T> {
+        self.issue(format!("Expected {wanted}, got {}", value.kind()))
+    }
+
+    fn inside<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push_key(key);
+        let value = read(self);
+        self.path.pop();
+        value
+    }
+}
+
+/// A string.
+pub fn text(value: &Value<'_>, at: &mut Decoder) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone().into_owned()),
+        other => at.wrong("a string", other),
+    }
+}
+
+/// `true` or `false`.
+pub fn boolean(value: &Value<'_>, at: &mut Decoder) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        other => at.wrong("a boolean", other),
+    }
+}
+
+/// A whole number of 32 bits.
+pub fn int32(value: &Value<'_>, at: &mut Decoder) -> Option<i32> {
+    let wide = int64(value, at)?;
+    i32::try_from(wide).ok().or_else(|| at.issue("Is out of range"))
+}
+
+/// A whole number of 64 bits; `5.0` is one too.
+pub fn int64(value: &Value<'_>, at: &mut Decoder) -> Option<i64> {
+    let Value::Number(number) = value else { return at.wrong("a whole number", value) };
+    let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= encode::EXACT_INTEGER_MAX);
+    #[expect(clippy::cast_possible_truncation, reason = "guarded: the value is whole and fits")]
+    let found = number.as_i64().or_else(|| whole.map(|float| float as i64));
+    found.or_else(|| at.issue(if number.is_f64() { "Expected a whole number" } else { "Is out of range" }))
+}
+
+/// Any number.
+pub fn double(value: &Value<'_>, at: &mut Decoder) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        other => at.wrong("a number", other),
+    }
+}
+
+/// An enum value by its name.
+pub fn name(value: &Value<'_>, at: &mut Decoder, names: Names) -> Option<i32> {
+    let text = text(value, at)?;
+    names.iter().find(|(name, _)| *name == text).map(|(_, number)| *number).or_else(|| {
+        let known: Vec<_> = names.iter().map(|(name, _)| *name).collect();
+        at.issue(format!("Must be one of {}", known.join(", ")))
+    })
+}
+
+/// RFC 3339 with any offset.
+pub fn time(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Timestamp> {
+    const WANTED: &str = "Expected a time like 2026-01-05T14:52:47.000Z";
+    let text = text(value, at)?;
+    // jiff also reads other forms: a space for the T, a time zone in brackets.
+    let shape = text.len() >= 20 && text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
+    if !shape || text.contains('[') {
+        return at.issue(WANTED);
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => {
+            Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+        }
+        Err(_) => at.issue(WANTED),
+    }
+}
+
+/// A free JSON object.
+pub fn object(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Struct> {
+    let Value::Object(entries) = value else { return at.wrong("an object", value) };
+    let mut fields = std::collections::BTreeMap::new();
+    for (key, value) in entries {
+        if let Some(value) = at.inside(key, |at| any(value, at)) {
+            fields.insert(key.clone().into_owned(), value);
+        }
+    }
+    Some(prost_types::Struct { fields })
+}
+
+/// Any JSON value.
+pub fn any(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Value> {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        Value::Number(number) => Kind::NumberValue(exact(number, at)?),
+        Value::Text(text) => Kind::StringValue(text.clone().into_owned()),
+        Value::List(items) => {
+            let mut values = vec![];
+            for (index, item) in items.iter().enumerate() {
+                at.path.push_index(index);
+                values.extend(any(item, at));
+                at.path.pop();
+            }
+            Kind::ListValue(prost_types::ListValue { values })
+        }
+        Value::Object(_) => Kind::StructValue(object(value, at)?),
+    };
+    Some(prost_types::Value { kind: Some(kind) })
+}
+
+/// A double that is the number as written, or an issue: a rounded id would be lost data.
+fn exact(number: &serde_json::Number, at: &mut Decoder) -> Option<f64> {
+    let float = number.as_f64()?;
+    if !number.is_f64() && float.abs() > encode::EXACT_INTEGER_MAX {
+        return at.issue("Whole numbers beyond 2^53 are not exact; send it as a string");
+    }
+    Some(float)
+}
+
+/// `"x"` as the input of a procedure that takes one field.
+#[must_use]
+pub fn wrap<'a>(key: &'static str, value: Value<'a>) -> Value<'a> {
+    Value::Object(vec![(Cow::Borrowed(key), value)])
+}

@@ -1,0 +1,8 @@
+//! The `checkmate` command.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    checkmate::cli::main().await
+}

@@ -1,0 +1,198 @@
+//! The rules of applications and roles.
+
+use crate::access::{ApplicationId, Caller, Grant, Grants, Identity};
+use crate::contract::issue::Issues;
+use crate::contract::{Checker, Rules};
+use crate::database::Timestamp;
+use crate::error::{Error, Result};
+use crate::proto::checkmate::auth::v1 as pb;
+
+/// The role of callers without a key; no application has it.
+pub const ANONYMOUS: &str = "anonymous";
+/// The role that every new application gets.
+pub const APPLICATIONS: &str = "applications";
+/// The role that allows everything and is never changed.
+pub const ADMIN: &str = "admin";
+
+/// An application.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Its id.
+    pub id: ApplicationId,
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The ids of its roles.
+    pub roles: Vec<String>,
+    /// Who created it.
+    pub created_by_id: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When its key was last written to have been used.
+    pub last_used_at: Option<Timestamp>,
+    /// Its key is refused from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A role.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What it allows.
+    pub grants: Grants,
+    /// Whether the server needs it.
+    pub is_system: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What roles allow together.
+#[must_use]
+pub fn grants_of<'r>(roles: impl IntoIterator<Item = &'r Role>) -> Grants {
+    roles.into_iter().flat_map(|role| &role.grants).collect()
+}
+
+/// The roles of a new application: `applications`, and those that are asked for.
+#[must_use]
+pub fn with_default_role(mut roles: Vec<String>) -> Vec<String> {
+    roles.push(APPLICATIONS.to_owned());
+    distinct(roles)
+}
+
+/// Sorted, each once.
+#[must_use]
+pub fn distinct(mut roles: Vec<String>) -> Vec<String> {
+    roles.sort();
+    roles.dedup();
+    roles
+}
+
+/// Refuses roles that no application can have.
+pub fn must_be_assignable(roles: &[String]) -> Result<()> {
+    if roles.iter().any(|role| role == ANONYMOUS) {
+        return Err(Error::Invalid(Issues::one("roles", "anonymous is for callers without a key")));
+    }
+    Ok(())
+}
+
+/// An expiry lies in the future.
+pub fn must_be_future(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    match expires_at {
+        Some(end) if end <= now => Err(Error::Invalid(Issues::one("expiresAt", "Must be in the future"))),
+        _ => Ok(()),
+    }
+}
+
+/// Rule E5: what a caller makes usable does not outlive the caller.
+pub fn must_not_outlive(caller: &Caller, expires_at: Option<Timestamp>) -> Result<()> {
+    let Some(own) = caller.expires_at() else { return Ok(()) };
+    match expires_at {
+        Some(end) if end <= own => Ok(()),
+        _ => Err(Error::Forbidden(format!("It would outlive you: expiresAt must be no later than {own}"))),
+    }
+}
+
+/// Rule E8: whoever administers identities is changed only by their like.
+pub fn must_administer(caller: &Caller, target: &Grants) -> Result<()> {
+    let missing = target.administrative().beyond(&caller.grants());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(Grant::to_string).collect();
+    Err(Error::Forbidden(format!("It administers what you do not: {}", names.join(", "))))
+}
+
+/// Whether a change of expiry makes a key live longer.
+#[must_use]
+pub fn extends(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
+    match (before, after) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(before), Some(after)) => after > before,
+    }
+}
+
+/// How long somebody who holds `*` can still come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WayIn {
+    /// Nobody can.
+    Closed,
+    /// Somebody, until their key expires.
+    ForNow,
+    /// Somebody whose key does not expire.
+    ForGood,
+}
+
+impl WayIn {
+    /// From the latest expiry among those who hold `*`: `i64::MAX` is never.
+    #[must_use]
+    pub fn of(latest: Option<Timestamp>) -> Self {
+        match latest {
+            None => Self::Closed,
+            Some(Timestamp(i64::MAX)) => Self::ForGood,
+            Some(_) => Self::ForNow,
+        }
+    }
+
+    /// Refuses a change that would lock the last one out, or let the last key run out.
+    pub fn must_remain(self, after: Self) -> Result<()> {
+        if after < self {
+            return Err(Error::Refused(
+                "This is the last application that may do everything; give another one the role admin first".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a caller is this application.
+#[must_use]
+pub fn is_self(caller: &Caller, id: ApplicationId) -> bool {
+    matches!(&caller.identity, Identity::Application { id: own, .. } if *own == id)
+}
+
+impl Rules for pb::CreateRoleRequest {
+    fn rules(&self, check: &mut Checker<'_>) {
+        check.known_permissions("permissions", &self.permissions);
+    }
+}
+
+impl Rules for pb::UpdateRoleRequest {
+    fn rules(&self, check: &mut Checker<'_>) {
+        check.known_permissions("permissions", &self.permissions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_in_never_narrows() {
+        let all = [WayIn::Closed, WayIn::ForNow, WayIn::ForGood];
+        for before in all {
+            for after in all {
+                assert_eq!(before.must_remain(after).is_ok(), after >= before, "{before:?} {after:?}");
+            }
+        }
+        assert_eq!(WayIn::of(Some(Timestamp(i64::MAX))), WayIn::ForGood);
+        assert_eq!(WayIn::of(Some(Timestamp(5))), WayIn::ForNow);
+    }
+
+    #[test]
+    fn an_expiry_extends_only_what_ends_earlier() {
+        let (early, late) = (Some(Timestamp(1)), Some(Timestamp(2)));
+        assert!(extends(early, late) && extends(early, None));
+        assert!(!extends(late, early) && !extends(None, late) && !extends(None, None) && !extends(early, early));
+    }
+}

@@ -1,0 +1,43 @@
+//! The plugins: one folder for each, one line for each in [`mount`].
+
+pub mod auth;
+pub mod catalog;
+
+use crate::access::{Hashing, InstanceKey, Snapshot};
+use crate::contract::{Mount, Page, PageKey, Paged};
+use crate::database::{Database, Ids};
+use crate::error::{Error, Result};
+use crate::world::Entropy;
+use std::sync::Arc;
+
+/// What every plugin stands on. Cheap to clone.
+#[derive(Clone)]
+pub struct Kernel {
+    /// Where everything is kept.
+    pub database: Database,
+    /// Applications and roles in memory.
+    pub snapshot: Snapshot,
+    /// Tags keys.
+    pub key: Arc<InstanceKey>,
+    /// Hashes secrets.
+    pub hashing: Hashing,
+    /// Draws secrets.
+    pub entropy: Entropy,
+    /// Makes ids.
+    pub ids: Arc<Ids>,
+    /// Seals page tokens.
+    pub pages: Arc<PageKey>,
+}
+
+/// Every plugin, on both protocols.
+pub fn mount(kernel: &Kernel, mount: &mut Mount) {
+    auth::mount(kernel, mount);
+    catalog::mount(kernel, mount);
+}
+
+impl Kernel {
+    /// The page that a request asks for. Validation has refused a token that was not issued.
+    pub fn page(&self, request: &impl Paged) -> Result<Page> {
+        self.pages.open(request).ok_or_else(|| Error::bug("a page token was not validated"))
+    }
+}

@@ -1,0 +1,194 @@
+//! `POST /api/{plugin}/`: several procedures in one request, `{"getSystems": {}, "getGroups": {}}`.
+//!
+//! The documented clients look at the status alone, so a failure never hides in a 2xx unless they ask for it. Nothing
+//! runs before everything is known, permitted and valid. The rules are those of design.md section 4.
+
+use super::body::{self, Untyped};
+use super::dialect::{Data, Dialect, ErrorBody, RequestId, json_response};
+use super::edge::Shared;
+use super::metrics::Protocol;
+use super::{credential, deadline, run};
+use crate::access::Caller;
+use crate::contract::dispatch::{Answer, Prepared};
+use crate::contract::{Method, method_named, plugin};
+use crate::error::{Error, Result};
+use crate::json::Value;
+use crate::json::value::Entry;
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Instant as Clock;
+use tokio::time::Instant;
+
+/// What a call came to; `None`: it never ran.
+type Outcome = Option<Result<Answer>>;
+
+/// Answers, also when it refuses.
+pub(super) async fn batch(shared: &Shared, plugin: &str, request: Request, id: &RequestId) -> Response<Body> {
+    let done = answer(shared, plugin, request, id).await;
+    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, id))
+}
+
+async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &RequestId) -> Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let caller = shared.authenticate(credential::read(&head.headers)).await?;
+    if plugin(plugin_id).is_none() {
+        return Err(Error::NoProcedure(format!("Plugin not found: {plugin_id}")));
+    }
+    shared.must_be_able_to_call(&caller)?;
+    let deadline = deadline::read(&head.headers, shared.request_time())?;
+    let bytes = read(shared, &head.headers, body, deadline).await?;
+    let entries = parse(&bytes, shared)?;
+    let is_lenient = prefers_lenient(&head.headers);
+
+    let mut calls = vec![];
+    for (name, input) in &entries {
+        let checked = Clock::now();
+        let method = method_named(plugin_id, name);
+        let prepared = prepare(shared, plugin_id, name, method, &caller, input);
+        if let (Some(method), Err(error)) = (method, &prepared) {
+            shared.metrics.count(method, Protocol::Json, checked, Some(error));
+        }
+        match prepared {
+            Err(error) if !is_lenient => {
+                return Ok(Outcomes::refused(name, error, entries.len()).respond(false, id));
+            }
+            prepared => calls.push((name.as_ref(), prepared)),
+        }
+    }
+    Ok(execute(shared, calls, deadline).await.respond(is_lenient, id))
+}
+
+async fn read(shared: &Shared, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes> {
+    body::must_be_json(headers, Untyped::IsRefused)?;
+    body::read(headers, body, &shared.limits, deadline).await
+}
+
+fn parse<'b>(bytes: &'b [u8], shared: &Shared) -> Result<Vec<Entry<'b>>> {
+    // The batch is a level of its own.
+    let value = Value::parse(bytes, shared.limits.json_depth + 1)
+        .map_err(|why| Error::Malformed(format!("Malformed request: {why}")))?;
+    let most = shared.limits.batch_calls;
+    match value {
+        Value::Object(entries) if entries.is_empty() => Err(Error::Malformed("Empty batch".into())),
+        Value::Object(entries) if entries.len() > most => {
+            Err(Error::TooLarge(format!("A batch has at most {most} calls")))
+        }
+        Value::Object(entries) => Ok(entries),
+        other => Err(Error::Malformed(format!("Expected an object of procedures, got {}", other.kind()))),
+    }
+}
+
+/// RFC 7240.
+fn prefers_lenient(headers: &HeaderMap) -> bool {
+    let lenient = |preference: &str| {
+        let (name, value) = preference.split(';').next().unwrap_or_default().split_once('=').unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("handling") && value.trim().trim_matches('"').eq_ignore_ascii_case("lenient")
+    };
+    headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).any(lenient)
+}
+
+fn prepare(
+    shared: &Shared,
+    plugin: &str,
+    name: &str,
+    method: Option<&'static Method>,
+    caller: &Arc<Caller>,
+    input: &Value<'_>,
+) -> Result<Prepared> {
+    let method = method.ok_or_else(|| Error::NoProcedure(format!("Procedure not found: {plugin}.{name}")))?;
+    let admitted = shared.gate.admit(method, caller)?;
+    shared.dispatch(method)?.prepare(admitted, input)
+}
+
+/// Runs queries together; as soon as there is a mutation, everything one after another up to the first failure.
+async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Prepared>)>, deadline: Instant) -> Outcomes<'n> {
+    let only_queries = calls.iter().all(|(_, call)| call.as_ref().map_or(true, |prepared| prepared.method.query));
+    if only_queries {
+        let (names, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let each: Vec<_> = calls.into_iter().map(|call| run_one(shared, call, deadline)).collect();
+        let done: Vec<_> = stream::iter(each).buffered(shared.limits.batch_queries).map(Some).collect().await;
+        return Outcomes(names.into_iter().zip(done).collect());
+    }
+    let (mut outcomes, mut has_failed) = (vec![], false);
+    for (name, call) in calls {
+        let was_refused = call.is_err();
+        let outcome = match has_failed && !was_refused {
+            true => None,
+            false => Some(run_one(shared, call, deadline).await),
+        };
+        has_failed |= !was_refused && matches!(outcome, Some(Err(_)));
+        outcomes.push((name, outcome));
+    }
+    Outcomes(outcomes)
+}
+
+async fn run_one(shared: &Shared, call: Result<Prepared>, deadline: Instant) -> Result<Answer> {
+    let prepared = call?;
+    let (method, started) = (prepared.method, Clock::now());
+    let done = run::run(method.query, deadline, &shared.tasks, prepared.run(false)).await.flatten();
+    shared.metrics.count(method, Protocol::Json, started, done.as_ref().err());
+    done
+}
+
+/// What every call came to, in the order written.
+struct Outcomes<'n>(Vec<(&'n str, Outcome)>);
+
+impl<'n> Outcomes<'n> {
+    /// Nothing ran: one call was refused. The others, if any, are named by nobody.
+    fn refused(name: &'n str, error: Error, calls: usize) -> Self {
+        let mut outcomes = vec![(name, Some(Err(error)))];
+        outcomes.extend((1..calls).map(|_| (name, None)));
+        Self(outcomes)
+    }
+
+    fn respond(&self, is_lenient: bool, id: &RequestId) -> Response<Body> {
+        let failures = || self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().err()?)));
+        let errors = || failures().map(|(name, error)| (name, ErrorBody::of(error, id))).collect();
+        match failures().next() {
+            None => with_preference(json_response(StatusCode::OK, self.results(None)), is_lenient),
+            Some(_) if is_lenient => {
+                let errors: std::collections::BTreeMap<_, _> = errors();
+                let errors = serde_json::to_vec(&errors).unwrap_or_default();
+                with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(errors))), true)
+            }
+            Some((_, error)) if self.0.len() == 1 => Dialect::Plain.refuse(error, id),
+            Some((procedure, error)) => {
+                let results = String::from_utf8(self.results(None)).ok().and_then(|r| RawValue::from_string(r).ok());
+                let data = Data { procedure: Some(procedure), results, errors: Some(errors()), ..Data::default() };
+                Dialect::Plain.refuse_with(error, ErrorBody::of(error, id).with_batch(data))
+            }
+        }
+    }
+
+    /// `{"getSystems": …, "$errors": …}`: finished JSON, written as it is.
+    fn results(&self, errors: Option<Vec<u8>>) -> Vec<u8> {
+        let succeeded = self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().ok()?)));
+        let succeeded = succeeded.map(|(name, answer)| (name, &answer.json));
+        let mut body = vec![b'{'];
+        for (name, json) in succeeded.chain(errors.as_ref().map(|errors| ("$errors", errors))) {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            // A name is a known procedure: it needs no escaping.
+            body.push(b'"');
+            body.extend_from_slice(name.as_bytes());
+            body.extend_from_slice(b"\":");
+            body.extend_from_slice(json);
+        }
+        body.push(b'}');
+        body
+    }
+}
+
+fn with_preference(mut response: Response<Body>, is_lenient: bool) -> Response<Body> {
+    if is_lenient {
+        let applied = HeaderName::from_static("preference-applied");
+        response.headers_mut().insert(applied, HeaderValue::from_static("handling=lenient"));
+    }
+    response
+}

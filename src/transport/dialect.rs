@@ -1,0 +1,135 @@
+//! How answers are written: one body for errors, in two wrappings.
+
+use crate::error::Error;
+use axum::body::Body;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Whose form of error an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `{"code","message","data"?}`.
+    Plain,
+    /// The same inside of what oRPC clients expect: `{"json":{…},"code","message"}`.
+    Enveloped,
+}
+
+/// The id of a request, in the extensions of request and answer.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
+/// The body of an error.
+#[derive(Serialize)]
+pub(super) struct ErrorBody<'e> {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'e>>,
+}
+
+/// What goes with an error.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Data<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issues: Option<&'e crate::contract::issue::Issues>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'e str>,
+    /// Of a batch: the procedure that failed first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) procedure: Option<&'e str>,
+    /// Of a batch: what succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) results: Option<Box<RawValue>>,
+    /// Of a batch: what failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) errors: Option<BTreeMap<&'e str, ErrorBody<'e>>>,
+}
+
+impl<'e> ErrorBody<'e> {
+    /// The body of an error; an internal one has the request id, for whoever reads the log.
+    pub(super) fn of(error: &'e Error, id: &'e RequestId) -> Self {
+        let data = match error {
+            Error::Invalid(issues) => Some(Data { issues: Some(issues), ..Data::default() }),
+            Error::Internal(_) => Some(Data { request_id: Some(&id.0), ..Data::default() }),
+            _ => None,
+        };
+        Self { code: error.row().json, message: error.to_string(), data }
+    }
+
+    /// Adds what a batch says.
+    pub(super) fn with_batch(mut self, batch: Data<'e>) -> Self {
+        let own = self.data.unwrap_or_default();
+        self.data = Some(Data { issues: own.issues, request_id: own.request_id, ..batch });
+        self
+    }
+}
+
+impl Dialect {
+    /// The answer for an error.
+    pub(super) fn refuse(self, error: &Error, id: &RequestId) -> Response<Body> {
+        self.refuse_with(error, ErrorBody::of(error, id))
+    }
+
+    /// The answer for an error whose body says more.
+    pub(super) fn refuse_with(self, error: &Error, body: ErrorBody<'_>) -> Response<Body> {
+        let status = error.row().http;
+        let json = match self {
+            Self::Plain => serde_json::to_vec(&body),
+            Self::Enveloped => serde_json::to_vec(&Enveloped::of(&body, status)),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = json_response(status, json.unwrap_or_default());
+        let headers = response.headers_mut();
+        match error {
+            Error::NoCredential | Error::BadCredential => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"checkmate\""));
+            }
+            Error::Unavailable(_) | Error::TooMany => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER_S));
+            }
+            Error::Method(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// oRPC 1.13 accepts exactly these keys inside of `json` and ignores what stands beside it.
+#[derive(Serialize)]
+struct Enveloped<'b, 'e> {
+    json: Orpc<'b, 'e>,
+    code: &'static str,
+    message: &'b str,
+}
+
+#[derive(Serialize)]
+struct Orpc<'b, 'e> {
+    defined: bool,
+    code: &'static str,
+    status: u16,
+    message: &'b str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'b Data<'e>>,
+}
+
+impl<'b, 'e> Enveloped<'b, 'e> {
+    fn of(body: &'b ErrorBody<'e>, status: u16) -> Self {
+        let (code, message) = (body.code, &body.message);
+        Self { json: Orpc { defined: false, code, status, message, data: body.data.as_ref() }, code, message }
+    }
+}
+
+/// A JSON answer. Answers depend on who asks, so nobody between us keeps them.
+pub(super) fn json_response(status: StatusCode, json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

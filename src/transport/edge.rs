@@ -1,0 +1,184 @@
+//! Where every request comes in and every answer goes out: request id, log, shedding, panics, and which protocol it is.
+
+use super::dialect::{Dialect, RequestId};
+use super::single::Face;
+use super::{Limits, Metrics, grpc, http};
+use crate::access::gate::Credential;
+use crate::access::{Caller, Gate, Identity, Snapshot};
+use crate::contract::{Method, Mount};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use ::http::{HeaderName, HeaderValue, Request, Response};
+use axum::body::Body;
+use futures_util::FutureExt;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::ServiceExt;
+use tracing::Instrument;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the protocols share.
+pub struct Shared {
+    /// Decides.
+    pub gate: Gate,
+    /// What it decides from.
+    pub snapshot: Snapshot,
+    /// For its figures.
+    pub database: Database,
+    /// Limits.
+    pub limits: Limits,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Mutations that run.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server stops.
+    pub stopping: CancellationToken,
+    /// Whether reading the contract takes a key.
+    pub private_contract: bool,
+    /// The JSON faces of the services, by gRPC path.
+    pub faces: HashMap<&'static str, Face>,
+}
+
+impl Shared {
+    /// Who calls; counts credentials that are no good.
+    pub(super) async fn authenticate(&self, credential: Credential<'_>) -> Result<Arc<Caller>> {
+        let caller = self.gate.authenticate(credential).await;
+        if let Err(Error::BadCredential) = caller {
+            self.metrics.bad_credentials.inc();
+        }
+        caller
+    }
+
+    /// Refuses a caller without a key before its body is read, if nobody without a key may call anything.
+    pub(super) fn must_be_able_to_call(&self, caller: &Caller) -> Result<()> {
+        if caller.identity == Identity::Anonymous && !self.gate.admits_anonymous() {
+            return Err(Error::NoCredential);
+        }
+        Ok(())
+    }
+
+    /// Refuses to show the contract to callers without a key, if it is private.
+    pub(super) fn may_read_contract(&self, caller: &Caller) -> Result<()> {
+        if self.private_contract && caller.identity == Identity::Anonymous {
+            return Err(Error::NoCredential);
+        }
+        Ok(())
+    }
+
+    /// The JSON face of a method's service.
+    pub(super) fn dispatch(&self, method: &Method) -> Result<&Face> {
+        self.faces.get(method.path).ok_or_else(|| Error::bug(format!("{} is not mounted", method.path)))
+    }
+
+    /// The longest that a request may take.
+    pub(super) fn request_time(&self) -> Duration {
+        Duration::from_secs(self.limits.request_s)
+    }
+}
+
+/// Both protocols on one port. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+    grpc: grpc::Grpc,
+    json: axum::Router,
+}
+
+impl Edge {
+    /// Joins what was mounted with what is shared.
+    pub fn new(mount: Mount, health: HealthServer<impl Health>, shared: impl FnOnce(HashMap<&'static str, Face>) -> Shared) -> Result<Self> {
+        let (routes, faces) = mount.into_parts();
+        let shared = Arc::new(shared(faces));
+        Ok(Self {
+            places: Arc::new(Semaphore::new(shared.limits.requests)),
+            grpc: grpc::assemble(routes, health, shared.clone())?,
+            json: http::router(shared.clone()),
+            shared,
+        })
+    }
+
+    /// What the protocols share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Answers a request. Nothing fails from here on: whatever happens has an answer.
+    pub async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        let id = request_id(&request);
+        request.extensions_mut().insert(id.clone());
+        let (is_grpc, started) = (grpc::is_grpc(&request), Instant::now());
+        let span = tracing::info_span!("request", request.id = id.0, protocol = if is_grpc { "grpc" } else { "json" });
+        let mut response = async {
+            let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id)).catch_unwind().await;
+            let response = answered.unwrap_or_else(|_| refuse(is_grpc, Error::bug("answering panicked"), &id));
+            let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+            tracing::debug!(status = response.status().as_u16(), duration_ms, "answered");
+            response
+        }
+        .instrument(span)
+        .await;
+        if let Ok(id) = HeaderValue::from_str(&id.0) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    async fn within_places(self, request: Request<Body>, is_grpc: bool, id: &RequestId) -> Response<Body> {
+        let metrics = &self.shared.metrics;
+        let Ok(_place) = self.places.try_acquire() else {
+            metrics.shed.inc();
+            return refuse(is_grpc, Error::Unavailable("Too many requests are being answered"), id);
+        };
+        let _counted = InFlight::new(metrics);
+        if is_grpc {
+            return grpc::answer(self.grpc.clone(), request).await;
+        }
+        self.json.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Counts a request while it lives, also when its caller goes away.
+struct InFlight<'m>(&'m Metrics);
+
+impl<'m> InFlight<'m> {
+    fn new(metrics: &'m Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+fn refuse(is_grpc: bool, error: Error, id: &RequestId) -> Response<Body> {
+    if is_grpc {
+        return tonic::Status::from(error).into_http();
+    }
+    if let Error::Internal(cause) = &error {
+        tracing::error!(cause, "a request failed");
+    }
+    Dialect::Plain.refuse(&error, id)
+}
+
+/// The caller's own id for the request if it is fit for a log, else a new one.
+fn request_id<B>(request: &Request<B>) -> RequestId {
+    const BYTES_MAX: usize = 64;
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let fit = |id: &&str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
+        !id.is_empty() && id.len() <= BYTES_MAX && id.bytes().all(plain)
+    };
+    RequestId(given.filter(fit).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned))
+}

@@ -1,0 +1,132 @@
+//! gRPC and gRPC-Web: the Gate in front of tonic's routes, reflection and health.
+
+use super::edge::Shared;
+use super::metrics::Protocol;
+use super::{credential, deadline, run};
+use crate::contract::{DESCRIPTORS, Method, method_at};
+use crate::error::{Error, Result};
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response, Version};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service, ServiceExt};
+
+type GrpcBody = tonic::body::Body;
+
+/// The whole of gRPC.
+pub(super) type Grpc = tonic_web::GrpcWebService<Gated>;
+
+/// Joins the mounted services with reflection and health, and puts the Gate in front.
+pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared: Arc<Shared>) -> Result<Grpc> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+    };
+    let broken = |why: tonic_reflection::server::Error| Error::bug(format!("reflection: {why}"));
+    let routes = routes
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(broken)?)
+        // grpcio asks for this one.
+        .add_service(reflection().build_v1alpha().map_err(broken)?);
+    Ok(GrpcWebLayer::new().layer(Gated { routes, shared }))
+}
+
+/// Whether a request is gRPC or gRPC-Web.
+pub(super) fn is_grpc(request: &Request<impl Sized>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Answers a gRPC request; the answer is in gRPC's form whatever happens.
+pub(super) async fn answer(grpc: Grpc, request: Request<Body>) -> Response<Body> {
+    let is_web = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+    if request.method() != http::Method::POST {
+        return Status::unimplemented("gRPC is called with POST").into_http();
+    }
+    if !is_web && request.version() < Version::HTTP_2 {
+        return Status::unimplemented("gRPC needs HTTP/2; gRPC-Web does not").into_http();
+    }
+    match grpc.oneshot(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
+    }
+}
+
+/// The routes behind the Gate.
+#[derive(Clone)]
+pub(super) struct Gated {
+    routes: Routes,
+    shared: Arc<Shared>,
+}
+
+impl Service<Request<GrpcBody>> for Gated {
+    type Response = Response<GrpcBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<GrpcBody>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<GrpcBody>) -> Self::Future {
+        let (routes, shared) = (self.routes.clone(), self.shared.clone());
+        Box::pin(async move {
+            let (method, started) = (method_at(request.uri().path()), Instant::now());
+            let done = pass(routes, &shared, method, request).await;
+            if let Some(method) = method {
+                let status = done.as_ref().ok().and_then(|response| response.extensions().get::<Status>());
+                let failed = status.map(Error::from_status).or_else(|| done.as_ref().err().cloned());
+                shared.metrics.count(method, Protocol::Grpc, started, failed.as_ref());
+            }
+            Ok(done.unwrap_or_else(|error| Status::from(error).into_http()))
+        })
+    }
+}
+
+async fn pass(
+    routes: Routes,
+    shared: &Shared,
+    method: Option<&'static Method>,
+    mut request: Request<GrpcBody>,
+) -> Result<Response<GrpcBody>> {
+    let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let is_health = service == "grpc.health.v1.Health";
+    if !is_health {
+        let is_reflection = service.starts_with("grpc.reflection.");
+        let caller = shared.authenticate(credential::read(request.headers())).await?;
+        match method {
+            Some(method) => drop(request.extensions_mut().insert(shared.gate.admit(method, &caller)?)),
+            None if is_reflection => shared.may_read_contract(&caller)?,
+            None => return Err(Error::NoProcedure("Unknown service or method".into())),
+        }
+    }
+    let deadline = deadline::read(request.headers(), shared.request_time())?;
+    let Some(method) = method else {
+        // Health and reflection stream for as long as their caller listens.
+        return Ok(routes.oneshot(request).await.unwrap_or_else(|never| match never {}));
+    };
+    let done = run::run(method.query, deadline, &shared.tasks, routes.oneshot(request)).await?;
+    Ok(blame(done.unwrap_or_else(|never| match never {})))
+}
+
+/// tonic calls what a caller did wrong our fault, and a message that is too large out of range. What is ours stays.
+fn blame(mut response: Response<GrpcBody>) -> Response<GrpcBody> {
+    let Some(status) = response.extensions().get::<Status>() else { return response };
+    let is_ours = std::error::Error::source(status).is_some_and(|source| source.is::<Error>());
+    let code = match status.code() {
+        Code::OutOfRange => Code::ResourceExhausted,
+        Code::Internal | Code::Unknown if !is_ours => Code::InvalidArgument,
+        _ => return response,
+    };
+    response.headers_mut().insert("grpc-status", HeaderValue::from(code as i32));
+    response
+}

@@ -1,0 +1,112 @@
+//! The JSON paths.
+
+use super::dialect::{Dialect, RequestId, json_response};
+use super::edge::Shared;
+use super::{batch, credential, describe, single};
+use crate::contract::{OPEN_API, method_named, plugin};
+use crate::error::{Error, Result};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use std::sync::Arc;
+
+type Common = (State<Arc<Shared>>, Extension<RequestId>);
+
+/// The router of everything that is not gRPC.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(alive).fallback(wrong_method_get))
+        .route("/readyz", get(ready).fallback(wrong_method_get))
+        .route("/metrics", get(metrics).fallback(wrong_method_get))
+        .route("/api/openapi.json", get(open_api).fallback(wrong_method_get))
+        .route("/api/{plugin}", post(run_batch).get(describe_plugin).fallback(wrong_method_both))
+        .route("/api/{plugin}/", post(run_batch).get(describe_plugin).fallback(wrong_method_both))
+        .route("/api/{plugin}/{procedure}", post(run_single).fallback(wrong_method_post))
+        .route("/api/{plugin}/{procedure}/", post(run_single).fallback(wrong_method_post))
+        .fallback(nothing_here)
+        .with_state(shared)
+}
+
+async fn alive() -> Response<Body> {
+    json_response(StatusCode::OK, br#"{"status":"alive"}"#.to_vec())
+}
+
+async fn ready((State(shared), Extension(id)): Common) -> Response<Body> {
+    match shared.snapshot.must_be_fresh() {
+        Ok(()) if !shared.stopping.is_cancelled() => json_response(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()),
+        Ok(()) => Dialect::Plain.refuse(&Error::Unavailable("Shutting down"), &id),
+        Err(error) => Dialect::Plain.refuse(&error, &id),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let (busy, open) = shared.database.connections();
+    shared.metrics.database_busy.set(busy.into());
+    shared.metrics.database_open.set(open.into());
+    shared.metrics.applications.set(i64::try_from(shared.snapshot.size()).unwrap_or(i64::MAX));
+    let mut response = json_response(StatusCode::OK, shared.metrics.text().into_bytes());
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn open_api((State(shared), Extension(id)): Common, headers: HeaderMap) -> Response<Body> {
+    let done: Result<_> = async {
+        let caller = shared.authenticate(credential::read(&headers)).await?;
+        shared.may_read_contract(&caller)?;
+        Ok(json_response(StatusCode::OK, OPEN_API.as_bytes().to_vec()))
+    }
+    .await;
+    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, &id))
+}
+
+async fn describe_plugin(
+    (State(shared), Extension(id)): Common,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let done: Result<_> = async {
+        let caller = shared.authenticate(credential::read(&headers)).await?;
+        shared.may_read_contract(&caller)?;
+        let found = plugin(&name).ok_or_else(|| Error::NoProcedure(format!("Plugin not found: {name}")))?;
+        Ok(json_response(StatusCode::OK, describe::describe(found, &shared.gate, &caller)))
+    }
+    .await;
+    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, &id))
+}
+
+async fn run_batch(
+    (State(shared), Extension(id)): Common,
+    Path(plugin): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    batch::batch(&shared, &plugin, request, &id).await
+}
+
+async fn run_single(
+    (State(shared), Extension(id)): Common,
+    Path((plugin, procedure)): Path<(String, String)>,
+    request: Request,
+) -> Response<Body> {
+    single::single(&shared, method_named(&plugin, &procedure), request, &id).await
+}
+
+async fn wrong_method_get(Extension(id): Extension<RequestId>) -> Response<Body> {
+    Dialect::Plain.refuse(&Error::Method("GET"), &id)
+}
+
+async fn wrong_method_both(Extension(id): Extension<RequestId>) -> Response<Body> {
+    Dialect::Plain.refuse(&Error::Method("GET, POST"), &id)
+}
+
+async fn wrong_method_post(Extension(id): Extension<RequestId>) -> Response<Body> {
+    Dialect::Enveloped.refuse(&Error::Method("POST"), &id)
+}
+
+async fn nothing_here(Extension(id): Extension<RequestId>, uri: Uri) -> Response<Body> {
+    let hint = if uri.path().starts_with("/api") { ": use /api/{pluginId}/ or /api/{pluginId}/{procedure}" } else { "" };
+    Dialect::Plain.refuse(&Error::NoProcedure(format!("Not found{hint}")), &id)
+}

@@ -1,0 +1,87 @@
+//! Every limit on what a peer may take, each with its reason. All of them can be configured.
+
+use serde::{Deserialize, Serialize};
+
+/// The limits. Times are in seconds, sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
+pub struct Limits {
+    /// A client that has connected sends its request head within this, or it is holding a place for nothing.
+    pub header_s: u64,
+    /// A body arrives within this: 2 MiB at 70 KB/s.
+    pub body_s: u64,
+    /// Connections without any traffic are asked whether they live after this.
+    pub idle_s: u64,
+    /// Connections at once; each costs some 20 KiB.
+    pub connections: usize,
+    /// HTTP/2 streams of one connection at once: enough for any honest client, bounded for the others.
+    pub streams: u32,
+    /// Requests being answered at once. Beyond it new ones are told to come back, so that these are finished.
+    pub requests: usize,
+    /// Body of a JSON request: 50 calls of 40 KB.
+    pub body_bytes: usize,
+    /// One gRPC message: what gRPC clients accept by default.
+    pub grpc_message_bytes: usize,
+    /// Request head of HTTP/1.1 and header list of HTTP/2.
+    pub header_bytes: u32,
+    /// Calls of one batch.
+    pub batch_calls: usize,
+    /// Queries of one batch that run at once: more would let one caller take the whole database pool.
+    pub batch_queries: usize,
+    /// How deep JSON may nest: no message nests deeper than 4, free JSON hardly.
+    pub json_depth: usize,
+    /// A request is answered within this, whatever deadline its caller asks for.
+    pub request_s: u64,
+    /// Connections to the database: readers on SQLite, all on PostgreSQL.
+    pub database_connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_s: 10,
+            body_s: 30,
+            idle_s: 60,
+            connections: 4_096,
+            streams: 256,
+            requests: 2_048,
+            body_bytes: 2 * 1024 * 1024,
+            grpc_message_bytes: 4 * 1024 * 1024,
+            header_bytes: 16 * 1024,
+            batch_calls: 50,
+            batch_queries: 16,
+            json_depth: 64,
+            request_s: 30,
+            database_connections: 16,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses values with which nothing would work.
+    pub fn check(&self) -> crate::error::Result<()> {
+        let zero = [
+            ("header_s", self.header_s == 0),
+            ("body_s", self.body_s == 0),
+            ("idle_s", self.idle_s == 0),
+            ("connections", self.connections == 0),
+            ("streams", self.streams == 0),
+            ("requests", self.requests == 0),
+            ("body_bytes", self.body_bytes == 0),
+            ("grpc_message_bytes", self.grpc_message_bytes == 0),
+            ("batch_calls", self.batch_calls == 0),
+            ("batch_queries", self.batch_queries == 0),
+            ("json_depth", self.json_depth == 0),
+            ("request_s", self.request_s == 0),
+            ("database_connections", self.database_connections == 0),
+        ];
+        match zero.iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(crate::error::Error::Refused(format!("limits.{name} must be at least 1"))),
+            // hyper refuses a smaller buffer.
+            None if self.header_bytes < 8_192 => {
+                Err(crate::error::Error::Refused("limits.header_bytes must be at least 8192".into()))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! One port, two protocols: the accept loop, the JSON gateway, the gRPC assembly. Names no procedure.
+//!
+//! [`edge`] is where every request comes in and every answer goes out; it hands over to [`grpc`] or [`http`] by content
+//! type. Both ask the Gate, both run calls through [`run`].
+
+pub mod codec;
+mod batch;
+mod body;
+mod credential;
+mod deadline;
+mod describe;
+mod dialect;
+mod edge;
+mod envelope;
+mod grpc;
+mod http;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
+mod run;
+mod single;
+
+pub use edge::{Edge, Shared};
+pub use limits::Limits;
+pub use metrics::Metrics;

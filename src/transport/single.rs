@@ -1,0 +1,49 @@
+//! `POST /api/{plugin}/{procedure}`: one call, plain or in oRPC's envelope.
+
+use super::body::{self, Untyped};
+use super::dialect::{Dialect, RequestId, json_response};
+use super::edge::Shared;
+use super::envelope::{self, Body};
+use super::metrics::Protocol;
+use super::{credential, deadline, run};
+use crate::contract::Method;
+use crate::error::{Error, Result};
+use axum::extract::Request;
+use http::{Response, StatusCode};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Answers, also when it refuses.
+pub(super) async fn single(shared: &Shared, method: Option<&'static Method>, request: Request, id: &RequestId) -> Response<axum::body::Body> {
+    let started = Instant::now();
+    let done = answer(shared, method, request).await;
+    if let Some(method) = method {
+        shared.metrics.count(method, Protocol::Json, started, done.as_ref().err());
+    }
+    done.unwrap_or_else(|error| Dialect::Enveloped.refuse(&error, id))
+}
+
+async fn answer(shared: &Shared, method: Option<&'static Method>, request: Request) -> Result<Response<axum::body::Body>> {
+    let (head, body) = request.into_parts();
+    let caller = shared.authenticate(credential::read(&head.headers)).await?;
+    let method = method.ok_or_else(|| {
+        let mut path = head.uri.path().trim_matches('/').splitn(3, '/').skip(1);
+        let (plugin, name) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
+        Error::NoProcedure(format!("Procedure not found: {plugin}.{name}"))
+    })?;
+    let admitted = shared.gate.admit(method, &caller)?;
+    let deadline = deadline::read(&head.headers, shared.request_time())?;
+    body::must_be_json(&head.headers, Untyped::IsJson)?;
+    let bytes = body::read(&head.headers, body, &shared.limits, deadline).await?;
+    let (input, enveloped) = match envelope::read(&bytes, shared.limits.json_depth)? {
+        Body::Plain(input) => (input, false),
+        Body::Enveloped(input) => (input, true),
+    };
+    let prepared = shared.dispatch(method)?.prepare(admitted, &input)?;
+    let answer = run::run(method.query, deadline, &shared.tasks, prepared.run(enveloped)).await??;
+    let json = if enveloped { envelope::write(&answer.json, answer.meta.as_deref()) } else { answer.json };
+    Ok(json_response(StatusCode::OK, json))
+}
+
+/// A service's JSON face.
+pub(super) type Face = Arc<dyn crate::contract::dispatch::Dispatch>;
