@@ -9,7 +9,7 @@ use super::model::{Contract, Enum, Field, FieldKind, Format, Message, Rules, rus
 use heck::ToShoutySnakeCase;
 use std::fmt::Write;
 
-pub fn write(contract: &Contract) -> Result<String> {
+pub(super) fn write(contract: &Contract) -> Result<String> {
     let mut code = String::new();
     for names in contract.enums.values() {
         write_enum(&mut code, names)?;

@@ -16,7 +16,7 @@ use std::{env, fs};
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Compiles every file below `proto/`.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);

@@ -11,93 +11,93 @@ use prost_reflect::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that `proto/` says.
-pub struct Contract {
-    pub plugins: Vec<Plugin>,
-    pub services: Vec<Service>,
+pub(super) struct Contract {
+    pub(super) plugins: Vec<Plugin>,
+    pub(super) services: Vec<Service>,
     /// By full name.
-    pub messages: BTreeMap<String, Message>,
+    pub(super) messages: BTreeMap<String, Message>,
     /// By full name.
-    pub enums: BTreeMap<String, Enum>,
+    pub(super) enums: BTreeMap<String, Enum>,
 }
 
-pub struct Plugin {
-    pub id: String,
-    pub summary: String,
-    pub permissions: Vec<Permission>,
+pub(super) struct Plugin {
+    pub(super) id: String,
+    pub(super) summary: String,
+    pub(super) permissions: Vec<Permission>,
 }
 
-pub struct Permission {
-    pub id: String,
-    pub description: String,
-    pub synonyms: Vec<String>,
-    pub initial_roles: Vec<String>,
+pub(super) struct Permission {
+    pub(super) id: String,
+    pub(super) description: String,
+    pub(super) synonyms: Vec<String>,
+    pub(super) initial_roles: Vec<String>,
 }
 
-pub struct Service {
-    pub plugin: String,
-    pub name: String,
-    pub full_name: String,
-    pub package: String,
-    pub methods: Vec<Method>,
+pub(super) struct Service {
+    pub(super) plugin: String,
+    pub(super) name: String,
+    pub(super) full_name: String,
+    pub(super) package: String,
+    pub(super) methods: Vec<Method>,
 }
 
-pub struct Method {
+pub(super) struct Method {
     /// `getSystems`.
-    pub json_name: String,
+    pub(super) json_name: String,
     /// `get_systems`.
-    pub rust_name: String,
+    pub(super) rust_name: String,
     /// `/checkmate.catalog.v1.CatalogService/GetSystems`.
-    pub path: String,
-    pub doc: String,
-    pub input: String,
-    pub output: String,
-    pub permissions: Vec<String>,
-    pub service_only: bool,
-    pub query: bool,
-    pub aliases: Vec<String>,
-    pub bare_input: Option<String>,
-    pub bare_output: Option<String>,
+    pub(super) path: String,
+    pub(super) doc: String,
+    pub(super) input: String,
+    pub(super) output: String,
+    pub(super) permissions: Vec<String>,
+    pub(super) service_only: bool,
+    pub(super) query: bool,
+    pub(super) aliases: Vec<String>,
+    pub(super) bare_input: Option<String>,
+    pub(super) bare_output: Option<String>,
 }
 
-pub struct Message {
-    pub full_name: String,
-    pub doc: String,
-    pub fields: Vec<Field>,
-    pub has_rules: bool,
+pub(super) struct Message {
+    pub(super) full_name: String,
+    pub(super) doc: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) has_rules: bool,
     /// Whether a caller sends it.
-    pub is_input: bool,
+    pub(super) is_input: bool,
     /// Whether a caller receives it.
-    pub is_output: bool,
+    pub(super) is_output: bool,
 }
 
-pub struct Field {
-    pub proto_name: String,
-    pub rust_name: String,
-    pub json_name: String,
-    pub doc: String,
-    pub kind: FieldKind,
+pub(super) struct Field {
+    pub(super) proto_name: String,
+    pub(super) rust_name: String,
+    pub(super) json_name: String,
+    pub(super) doc: String,
+    pub(super) kind: FieldKind,
     /// `Option<T>` in Rust.
-    pub optional: bool,
-    pub repeated: bool,
-    pub rules: Rules,
+    pub(super) optional: bool,
+    pub(super) repeated: bool,
+    pub(super) rules: Rules,
 }
 
 #[derive(Default)]
-pub struct Rules {
-    pub required: bool,
-    pub nullable: bool,
-    pub aliases: Vec<String>,
-    pub trimmed: bool,
-    pub length_max: u32,
-    pub format: Format,
-    pub items_max: u32,
-    pub minimum: i64,
-    pub maximum: i64,
-    pub json_bytes_max: u32,
+pub(super) struct Rules {
+    pub(super) required: bool,
+    pub(super) nullable: bool,
+    pub(super) aliases: Vec<String>,
+    pub(super) trimmed: bool,
+    pub(super) length_max: u32,
+    pub(super) format: Format,
+    pub(super) items_max: u32,
+    pub(super) minimum: i64,
+    pub(super) maximum: i64,
+    pub(super) json_bytes_max: u32,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     #[default]
     Any,
     Uuid,
@@ -106,7 +106,7 @@ pub enum Format {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub enum FieldKind {
+pub(super) enum FieldKind {
     Text,
     Bool,
     Int32,
@@ -123,32 +123,32 @@ pub enum FieldKind {
     Mask,
 }
 
-pub struct Enum {
-    pub full_name: String,
+pub(super) struct Enum {
+    pub(super) full_name: String,
     /// JSON spelling and number; the unspecified value is not among them.
-    pub values: Vec<(String, i32)>,
+    pub(super) values: Vec<(String, i32)>,
 }
 
 impl Message {
     /// The fields that JSON knows.
-    pub fn json_fields(&self) -> impl Iterator<Item = &Field> {
+    pub(super) fn json_fields(&self) -> impl Iterator<Item = &Field> {
         self.fields.iter().filter(|field| field.kind != FieldKind::Mask)
     }
 
-    pub fn has_mask(&self) -> bool {
+    pub(super) fn has_mask(&self) -> bool {
         self.fields.iter().any(|field| field.kind == FieldKind::Mask)
     }
 }
 
 /// `checkmate.catalog.v1.System` → `crate::proto::checkmate::catalog::v1::System`.
-pub fn rust_path(full_name: &str) -> String {
+pub(super) fn rust_path(full_name: &str) -> String {
     let mut parts: Vec<_> = full_name.split('.').collect();
     let name = parts.pop().unwrap_or_default().to_upper_camel_case();
     format!("crate::proto::{}::{name}", parts.join("::"))
 }
 
 impl Contract {
-    pub fn read(pool: &DescriptorPool) -> Result<Self> {
+    pub(super) fn read(pool: &DescriptorPool) -> Result<Self> {
         let options = Options::find(pool)?;
         let mut contract =
             Self { plugins: vec![], services: vec![], messages: BTreeMap::new(), enums: BTreeMap::new() };

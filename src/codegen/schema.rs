@@ -4,7 +4,7 @@ use super::model::{Contract, Field, FieldKind, Format, Message, Method, Service}
 use serde_json::{Map, Value, json};
 
 /// The input of a method, whole: without references to anything.
-pub fn input(contract: &Contract, method: &Method) -> Value {
+pub(super) fn input(contract: &Contract, method: &Method) -> Value {
     let whole = object(contract, &method.input, Refs::Inline, true);
     match bare_field(contract, &method.input, method.bare_input.as_ref()) {
         Some(field) => json!({"anyOf": [field_schema(contract, field, Refs::Inline, true), whole]}),
@@ -13,7 +13,7 @@ pub fn input(contract: &Contract, method: &Method) -> Value {
 }
 
 /// The result of a method, whole.
-pub fn output(contract: &Contract, method: &Method) -> Value {
+pub(super) fn output(contract: &Contract, method: &Method) -> Value {
     result(contract, method, Refs::Inline)
 }
 
@@ -128,7 +128,7 @@ fn value_schema(contract: &Contract, field: &Field, refs: Refs, is_input: bool) 
 }
 
 /// The OpenAPI document: every path that answers JSON.
-pub fn open_api(contract: &Contract) -> Value {
+pub(super) fn open_api(contract: &Contract) -> Value {
     let mut paths = Map::new();
     for plugin in &contract.plugins {
         let services: Vec<_> = contract.services.iter().filter(|service| service.plugin == plugin.id).collect();

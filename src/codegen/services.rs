@@ -6,7 +6,7 @@ use super::schema;
 use heck::{ToShoutySnakeCase, ToSnakeCase};
 use std::fmt::Write;
 
-pub fn write(contract: &Contract) -> Result<String> {
+pub(super) fn write(contract: &Contract) -> Result<String> {
     let mut code = String::new();
     let mut tables = vec![];
     for service in &contract.services {

@@ -35,9 +35,9 @@ pub(super) struct ErrorBody<'e> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Data<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    issues: Option<&'e crate::contract::issue::Issues>,
+    pub(super) issues: Option<&'e crate::contract::issue::Issues>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'e str>,
+    pub(super) request_id: Option<&'e str>,
     /// Of a batch: the procedure that failed first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) procedure: Option<&'e str>,
