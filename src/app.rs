@@ -141,7 +141,9 @@ impl App {
     }
 
     /// Serves until `stop` is cancelled; then finishes what is in flight, writes what is only in memory, and closes.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// Fails if a task of the server did.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let Self { foundation, edge, listener, health, services, .. } = self;
         let Kernel { snapshot, database, .. } = &foundation.kernel;
         let (heard, hears) = watch::channel(true);
@@ -163,13 +165,15 @@ impl App {
         listener::serve(listener, edge, stop, foundation.config.drain_timeout).await;
 
         following.cancel();
+        let mut done = Ok(());
         for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter), ("stop", relay)] {
             if let Err(why) = task.await {
-                tracing::error!(task = name, cause = %why, "a task of the server failed");
+                done = Err(Error::bug(format!("the task {name:?} failed: {why}")));
             }
         }
         foundation.kernel.database.close().await;
         drop(foundation.lock);
+        done
     }
 }
 

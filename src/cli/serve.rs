@@ -20,7 +20,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         print(&welcome(address, token.reveal()))?;
     }
     print(&format!("listening on http://{address}"))?;
-    app.run(stop).await;
+    app.run(stop).await?;
     signals.abort();
     Ok(())
 }

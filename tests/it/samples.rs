@@ -1,0 +1,108 @@
+//! One good input for every procedure. A procedure without one fails the role matrix and the parity test.
+
+use crate::server::Server;
+use serde_json::{Value, json};
+
+/// Ids to put into samples.
+pub struct Fixture {
+    pub system: String,
+    pub doomed_system: String,
+    pub group: String,
+    pub doomed_group: String,
+    pub view: String,
+    pub doomed_view: String,
+    pub contact: String,
+    pub application: String,
+    pub doomed_application: String,
+    pub role: String,
+    pub doomed_role: String,
+}
+
+impl Fixture {
+    /// Ids of nothing.
+    pub fn of_nothing() -> Self {
+        let id = || uuid::Uuid::now_v7().to_string();
+        Self {
+            system: id(),
+            doomed_system: id(),
+            group: id(),
+            doomed_group: id(),
+            view: id(),
+            doomed_view: id(),
+            contact: id(),
+            application: id(),
+            doomed_application: id(),
+            role: id(),
+            doomed_role: id(),
+        }
+    }
+
+    /// Ids of things that exist; each deletion has a victim of its own.
+    pub async fn of_things(server: &Server) -> Self {
+        let admin = server.admin();
+        let make = async |procedure: &str, input: Value| -> String {
+            let made = admin.call(procedure, input).await;
+            let id = if made["id"].is_null() { &made["application"]["id"] } else { &made["id"] };
+            id.as_str().unwrap().to_owned()
+        };
+        let (system, group) = (
+            make("catalog.createSystem", json!({"name": "web", "owner": "ops", "metadata": {"tier": 1}})).await,
+            make("catalog.createGroup", json!({"name": "all"})).await,
+        );
+        let contact = json!({"systemId": system, "type": "mailbox", "email": "ops@example.org", "label": "on call"});
+        Self {
+            contact: make("catalog.addSystemContact", contact).await,
+            doomed_system: make("catalog.createSystem", json!({"name": "old"})).await,
+            doomed_group: make("catalog.createGroup", json!({"name": "old"})).await,
+            view: make("catalog.createView", json!({"name": "wall", "configuration": ["a", 1, null]})).await,
+            doomed_view: make("catalog.createView", json!({"name": "old"})).await,
+            application: make("auth.createApplication", json!({"name": "ci"})).await,
+            doomed_application: make("auth.createApplication", json!({"name": "old"})).await,
+            role: make("auth.createRole", json!({"name": "writer", "permissions": ["catalog.*"]})).await,
+            doomed_role: make("auth.createRole", json!({"name": "old", "permissions": []})).await,
+            system,
+            group,
+        }
+    }
+
+    /// The sample of a procedure.
+    pub fn sample(&self, procedure: &str) -> Value {
+        match procedure {
+            "auth.getApplications" | "auth.getRoles" | "auth.getPermissions" | "auth.permissions" | "auth.whoAmI"
+            | "catalog.getEntities" | "catalog.getSystems" | "catalog.getGroups" | "catalog.getViews" => json!({}),
+            "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
+            "auth.createApplication" => json!({"name": " deploy ", "description": null, "expiresAt": "2027-01-01T01:00:00+01:00"}),
+            "auth.updateApplication" => json!({"id": self.application, "name": "ci 2", "description": "builds"}),
+            "auth.deleteApplication" => json!(self.doomed_application),
+            "auth.regenerateApplicationSecret" => json!(self.application),
+            "auth.listRoles" => json!({"pageSize": 3}),
+            "auth.createRole" => json!({"name": "auditor", "permissions": ["catalog.system.read", "catalog.catalog.read"]}),
+            "auth.updateRole" => json!({"id": self.role, "permissions": [], "description": null}),
+            "auth.deleteRole" => json!(self.doomed_role),
+            "auth.listPermissions" => json!({"pageSize": 1000}),
+            "catalog.listSystems" => json!({"pageSize": 1, "owner": "ops", "nameContains": "W"}),
+            "catalog.getSystem" => json!({"systemId": self.system}),
+            "catalog.createSystem" => json!({"name": "mail", "metadata": {"ratio": 0.5, "tags": ["a", null, true], "n": 1}}),
+            "catalog.updateSystem" => json!({"id": self.system, "data": {"description": "the front", "owner": null, "metadata": null}}),
+            "catalog.deleteSystem" => json!(self.doomed_system),
+            "catalog.listGroups" => json!({"systemId": self.system}),
+            "catalog.getGroup" => json!({"groupId": self.group}),
+            "catalog.createGroup" => json!({"name": "core", "metadata": {}}),
+            "catalog.updateGroup" => json!({"id": self.group, "data": {"name": "everything"}}),
+            "catalog.deleteGroup" => json!({"id": self.doomed_group}),
+            "catalog.addSystemToGroup" | "catalog.removeSystemFromGroup" => json!({"groupId": self.group, "systemId": self.system}),
+            "catalog.listViews" => json!({"nameContains": "a%"}),
+            "catalog.getView" => json!({"viewId": self.view}),
+            "catalog.createView" => json!({"name": "board", "description": "for the wall", "configuration": {"columns": [1, 2]}}),
+            "catalog.updateView" => json!({"id": self.view, "data": {"configuration": null}}),
+            "catalog.deleteView" => json!(self.doomed_view),
+            "catalog.getSystemContacts" | "catalog.listSystemContacts" => json!({"systemId": self.system}),
+            "catalog.addSystemContact" => json!({"systemId": self.system, "type": "user", "userId": "u1"}),
+            "catalog.removeSystemContact" => json!(self.contact),
+            "catalog.notifySystemSubscribers" => {
+                json!({"systemId": self.system, "title": "t", "body": "b", "importance": "warning"})
+            }
+            other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A real server for one test, with a clock that the test owns, and callers that speak both protocols.
+
+use crate::dynamic;
+use checkmate::app::App;
+use checkmate::config::Config;
+use checkmate::contract::method_named;
+use checkmate::database::Timestamp;
+use checkmate::transport::Limits;
+use checkmate::world::Clock;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A running server; dropping it stops it and asserts that nothing in it failed.
+pub struct Server {
+    /// `http://127.0.0.1:…`.
+    pub url: String,
+    /// Its time stands still until the test moves it.
+    pub clock: TestClock,
+    /// How it was started, to start it again.
+    pub config: Config,
+    admin_key: Option<String>,
+    place: Arc<Place>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where the data of a test is: gone with the last server on it.
+pub struct Place {
+    /// For files of the test.
+    pub folder: tempfile::TempDir,
+}
+
+/// A clock that the test moves.
+#[derive(Clone)]
+pub struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    fn new() -> Self {
+        // 2026-01-05T14:52:47Z.
+        Self(Arc::new(AtomicI64::new(1_767_624_767_000_000)))
+    }
+
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// RFC 3339, so much later than now.
+    pub fn in_future(&self, time: Duration) -> String {
+        Timestamp(self.0.load(Ordering::SeqCst) + i64::try_from(time.as_micros()).unwrap()).to_string()
+    }
+
+    fn clock(&self) -> Clock {
+        let now = self.0.clone();
+        Clock::new(move || Timestamp(now.load(Ordering::SeqCst)))
+    }
+}
+
+impl Server {
+    /// A server on an empty database.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            listen: "127.0.0.1:0".into(),
+            database: database_url(folder.path().join("checkmate.db")).await.into(),
+            drain_timeout: Duration::from_secs(5),
+            private_contract: false,
+            bootstrap: true,
+            instance_key: Some("ab".repeat(32).into()),
+            limits: Limits { database_connections: 4, ..Limits::default() },
+        };
+        change(&mut config);
+        Self::launch(config, TestClock::new(), Arc::new(Place { folder }), None).await
+    }
+
+    /// Stops, and starts again on the same data.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.config.clone();
+        let (clock, place, key) = (self.clock.clone(), self.place.clone(), self.admin_key.clone());
+        self.halt();
+        change(&mut config);
+        Self::launch(config, clock, place, key).await
+    }
+
+    /// One more server on the same data: another replica.
+    pub async fn replica(&self) -> Self {
+        Self::launch(self.config.clone(), self.clock.clone(), self.place.clone(), self.admin_key.clone()).await
+    }
+
+    async fn launch(config: Config, clock: TestClock, place: Arc<Place>, admin_key: Option<String>) -> Self {
+        let (stop, (ready, started)) = (CancellationToken::new(), tokio::sync::oneshot::channel());
+        let (options, time, stopping) = (config.clone(), clock.clock(), stop.clone());
+        // A runtime of its own: a test that blocks does not stop the server, and Drop can wait for it.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind(&options.listen).await.unwrap();
+                let mut app = App::start(options, listener, time).await.unwrap();
+                let key = app.take_bootstrap().map(|token| token.reveal().to_owned());
+                ready.send((app.address(), key)).unwrap();
+                app.run(stopping).await.unwrap();
+            });
+        });
+        let (address, key) = started.await.expect("the server starts");
+        let admin_key = key.or(admin_key);
+        Self { url: format!("http://{address}"), clock, config, admin_key, place, stop, thread: Some(thread) }
+    }
+
+    fn halt(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the server failed");
+        }
+    }
+
+    /// The folder of the test.
+    pub fn folder(&self) -> PathBuf {
+        self.place.folder.path().to_owned()
+    }
+
+    /// Whoever holds `*`.
+    pub fn admin(&self) -> Caller {
+        self.with_key(self.admin_key.as_deref())
+    }
+
+    /// Nobody.
+    pub fn anonymous(&self) -> Caller {
+        self.with_key(None)
+    }
+
+    pub fn with_key(&self, key: Option<&str>) -> Caller {
+        Caller { url: self.url.clone(), key: key.map(str::to_owned), http: client() }
+    }
+
+    /// A new application with these roles.
+    pub async fn application(&self, roles: &[&str]) -> Caller {
+        let made = self.admin().call("auth.createApplication", json!({"name": format!("test {}", roles.join(" ")), "roles": roles})).await;
+        self.with_key(made["secret"].as_str())
+    }
+
+    /// A new application that may do exactly this.
+    pub async fn allowed(&self, permissions: &[&str]) -> Caller {
+        let role = self.admin().call("auth.createRole", json!({"name": "test", "permissions": permissions})).await;
+        self.application(&[role["id"].as_str().unwrap()]).await
+    }
+
+    pub async fn reader(&self) -> Caller {
+        self.application(&["reader"]).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// Whether the suite runs on PostgreSQL.
+pub fn is_postgres() -> bool {
+    postgres_url().is_some()
+}
+
+fn postgres_url() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the suite's own setting")]
+    std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())
+}
+
+/// A fresh database: the file, or a new schema.
+pub async fn database_url(file: PathBuf) -> String {
+    let Some(url) = postgres_url() else { return format!("sqlite://{}", file.display()) };
+    use sqlx::Connection;
+    let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    #[expect(clippy::disallowed_types, reason = "a schema's name cannot be bound; this one is ours")]
+    let create = sqlx::AssertSqlSafe(format!("create schema {schema}"));
+    sqlx::query(create).execute(&mut connection).await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20search_path%3D{schema}")
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap()
+}
+
+/// Somebody who calls, with or without a key.
+#[derive(Clone)]
+pub struct Caller {
+    pub url: String,
+    pub key: Option<String>,
+    pub http: reqwest::Client,
+}
+
+/// What came back over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        assert_ne!(status, 500, "nothing that a caller sends is our fault: {text}");
+        Self { status, headers, text, body }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts a refusal: status, code and message, and that nothing else stands in the body (`data` aside).
+    pub fn refused(&self, status: u16, code: &str, message: &str) -> &Self {
+        assert_eq!((self.status, &self.body["code"], &self.body["message"]), (status, &json!(code), &json!(message)), "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/json");
+        self
+    }
+}
+
+impl Caller {
+    /// A request with this caller's key.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// Posts JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &body.to_string()).await
+    }
+
+    /// Posts a text as JSON.
+    pub async fn post_text(&self, path: &str, body: &str) -> Answer {
+        let request = self.request("POST", path).header("content-type", "application/json").body(body.to_owned());
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request("GET", path).send().await.unwrap()).await
+    }
+
+    /// One procedure in a batch of its own: `catalog.getSystems`.
+    pub async fn json(&self, procedure: &str, input: Value) -> Answer {
+        let (plugin, name) = procedure.split_once('.').unwrap();
+        self.post(&format!("/api/{plugin}/"), &json!({name: input})).await
+    }
+
+    /// The result of a call that succeeds.
+    pub async fn call(&self, procedure: &str, input: Value) -> Value {
+        let mut answer = self.json(procedure, input).await;
+        assert_eq!(answer.status, 200, "{procedure}: {}", answer.text);
+        answer.body[procedure.split_once('.').unwrap().1].take()
+    }
+
+    /// The same procedure over gRPC. The input and the result are in the JSON of the contract.
+    pub async fn grpc(&self, procedure: &str, input: &Value) -> Result<Value, tonic::Status> {
+        self.grpc_with(procedure, input, &[]).await
+    }
+
+    pub async fn grpc_with(
+        &self,
+        procedure: &str,
+        input: &Value,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<Value, tonic::Status> {
+        let (plugin, name) = procedure.split_once('.').unwrap();
+        let path = method_named(plugin, name).unwrap().path;
+        let mut request = tonic::Request::new(dynamic::request(path, input));
+        if let Some(key) = &self.key {
+            request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        }
+        for (name, value) in metadata {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        let channel = tonic::transport::Endpoint::new(self.url.clone()).unwrap().connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let reply = client.unary(request, path.parse().unwrap(), dynamic::DynamicCodec::of(path)).await?;
+        Ok(dynamic::result(path, reply.get_ref()))
+    }
+}
