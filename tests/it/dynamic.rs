@@ -27,9 +27,6 @@ pub fn procedure(method: &MethodDescriptor) -> String {
     format!("{plugin}.{}{rest}", first.to_lowercase())
 }
 
-pub fn is_query(method: &MethodDescriptor) -> bool {
-    method.options().get_field_by_name("idempotency_level").unwrap().as_enum_number() == Some(1)
-}
 
 fn method(path: &str) -> MethodDescriptor {
     methods().find(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()) == path).unwrap()
