@@ -68,7 +68,8 @@ impl Foundation {
         let caller = Arc::new(Caller::server("the operator at the command line"));
         let (_, faces) = self.mount().into_parts();
         let text = input.to_string();
-        let input = Value::parse(text.as_bytes(), self.config.limits.json_depth).map_err(|why| Error::bug(why.to_string()))?;
+        let input =
+            Value::parse(text.as_bytes(), self.config.limits.json_depth).map_err(|why| Error::bug(why.to_string()))?;
         let face = faces.get(method.path).ok_or_else(unknown)?;
         Ok(face.prepare(self.gate.admit(method, &caller)?, &input)?.run(false).await?.json)
     }
@@ -107,10 +108,10 @@ impl App {
         let address = listener.local_addr().map_err(|why| Error::Refused(format!("cannot listen: {why}")))?;
         let foundation = Foundation::open(config, clock, Sharing::Alone).await?;
         let Foundation { kernel, gate, config, .. } = &foundation;
-        let bootstrap = match config.bootstrap {
-            true => auth::bootstrap(kernel, &foundation.call("makes the first application")).await?,
-            false => None,
-        };
+        let mut bootstrap = None;
+        if config.bootstrap {
+            bootstrap = auth::bootstrap(kernel, &foundation.call("makes the first application")).await?;
+        }
         let (health, health_server) = tonic_health::server::health_reporter();
         let (mount, stop) = (foundation.mount(), CancellationToken::new());
         let mut services = mount.names().to_vec();
@@ -146,13 +147,13 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let Self { foundation, edge, listener, health, services, .. } = self;
         let Kernel { snapshot, database, .. } = &foundation.kernel;
-        let (heard, hears) = watch::channel(true);
+        let (teller, listener_of_health) = watch::channel(true);
         let following = CancellationToken::new();
         let follower = tokio::spawn(snapshot.clone().follow(following.clone(), move |well| {
-            heard.send_if_modified(|known| std::mem::replace(known, well) != well);
+            teller.send_if_modified(|known| std::mem::replace(known, well) != well);
         }));
         let keeper = tokio::spawn(usage::keep(snapshot.clone(), database.clone(), following.clone()));
-        let reporter = tokio::spawn(report_health(health, services, hears, stop.clone()));
+        let reporter = tokio::spawn(report_health(health, services, listener_of_health, stop.clone()));
         let stopping = self.stop.clone();
         let relay = tokio::spawn({
             let stop = stop.clone();
@@ -211,9 +212,8 @@ async fn migrate(database: &Database, location: &Location, sharing: Sharing) -> 
 
 /// An error of connecting, in words: there is no request to answer yet.
 fn unreachable(error: Error) -> Error {
-    match error {
-        Error::Internal(cause) => Error::Refused(format!("cannot open the database: {cause}")),
-        Error::Unavailable(why) => Error::Refused(why.to_owned()),
-        other => other,
+    if let Error::Internal(cause) = error {
+        return Error::Refused(format!("cannot open the database: {cause}"));
     }
+    error
 }

@@ -15,7 +15,7 @@ pub struct Settings {
     /// Where to listen; port 0 picks a free one [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS", env = "CHECKMATE_LISTEN", global = true)]
     listen: Option<String>,
-    /// sqlite://FILE or postgres://USER@HOST/NAME [default: sqlite://checkmate.db]
+    /// `sqlite://FILE` or `postgres://USER@HOST/NAME` [default: `sqlite://checkmate.db`]
     #[arg(long, value_name = "URL", env = "CHECKMATE_DATABASE", hide_env_values = true, global = true)]
     database: Option<String>,
     /// A TOML file; read if it is there [default: checkmate.toml]
@@ -71,7 +71,12 @@ impl Config {
         file.limits.check()?;
         Ok(Self {
             listen: settings.listen.clone().or(file.listen).unwrap_or_else(|| "127.0.0.1:3000".into()),
-            database: settings.database.clone().or(file.database).unwrap_or_else(|| "sqlite://checkmate.db".into()).into(),
+            database: settings
+                .database
+                .clone()
+                .or(file.database)
+                .unwrap_or_else(|| "sqlite://checkmate.db".into())
+                .into(),
             drain_timeout: drain.as_deref().map_or(Ok(Duration::from_secs(10)), duration)?,
             private_contract: settings.private_contract || file.private_contract,
             bootstrap: !(settings.no_bootstrap || file.no_bootstrap),
@@ -139,8 +144,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(&path, "listen = \"a\"\ndatabase = \"b\"\n[limits]\nbatch_calls = 3\n").unwrap();
-        let settings =
-            Settings { config: Some(path.clone()), listen: Some("flag".into()), ..Settings::default() };
+        let settings = Settings { config: Some(path.clone()), listen: Some("flag".into()), ..Settings::default() };
         let config = Config::load(&settings).unwrap();
         assert_eq!((config.listen.as_str(), config.database.as_str()), ("flag", "b"));
         assert_eq!((config.limits.batch_calls, config.limits.request_s), (3, 30));

@@ -172,12 +172,11 @@ impl From<Error> for Status {
             tracing::error!(cause, "a request failed");
         }
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-        let mut status = match &error {
-            Error::Invalid(_) | Error::Unavailable(_) | Error::TooMany => {
-                Status::with_error_details(error.row().grpc, message, error.details())
-            }
-            _ => Status::new(error.row().grpc, message),
-        };
+        let has_details = matches!(error, Error::Invalid(_) | Error::Unavailable(_) | Error::TooMany);
+        let mut status = Status::new(error.row().grpc, message);
+        if has_details {
+            status = Status::with_error_details(status.code(), status.message(), error.details());
+        }
         status.set_source(std::sync::Arc::new(error));
         status
     }
@@ -187,20 +186,28 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         const AWAY: Error = Error::Unavailable("The database cannot be reached");
         const BUSY: Error = Error::Unavailable("The database is busy");
-        match &error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => BUSY,
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => AWAY,
-            sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
-                _ if refusal.is_foreign_key_violation() => {
-                    Self::NotFound("Something that this refers to does not exist any more".into())
-                }
-                _ if refusal.is_unique_violation() => Self::Conflict("This exists already".into()),
-                // SQLite: busy, locked. PostgreSQL: serialisation, deadlock, lock not available.
-                Some("5" | "6" | "261" | "517" | "40001" | "40P01" | "55P03") => BUSY,
-                // PostgreSQL: shutting down, starting up, too many connections, out of resources.
-                Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => AWAY,
-                _ => Self::Internal(error.to_string()),
-            },
+        if let sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed = error {
+            return BUSY;
+        }
+        if let sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed = error {
+            return AWAY;
+        }
+        let Some(refusal) = error.as_database_error() else { return Self::Internal(error.to_string()) };
+        if refusal.is_foreign_key_violation() {
+            return Self::NotFound("Something that this refers to does not exist any more".into());
+        }
+        if refusal.is_unique_violation() {
+            return Self::Conflict("This exists already".into());
+        }
+        match refusal.code().as_deref().unwrap_or_default() {
+            // SQLite: busy, locked. PostgreSQL: serialisation, deadlock, lock not available.
+            "5" | "6" | "261" | "517" | "40001" | "40P01" | "55P03" => BUSY,
+            // PostgreSQL: shutting down, starting up, too many connections, out of resources.
+            code if code.len() == 5
+                && (code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")) =>
+            {
+                AWAY
+            }
             _ => Self::Internal(error.to_string()),
         }
     }

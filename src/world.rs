@@ -37,17 +37,17 @@ pub struct Entropy;
 impl Entropy {
     /// 256 random bits.
     pub fn bits256(self) -> Result<[u8; 32]> {
-        self.draw()
+        draw()
     }
 
     /// 128 random bits.
     pub fn bits128(self) -> Result<[u8; 16]> {
-        self.draw()
+        draw()
     }
+}
 
-    fn draw<const N: usize>(self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        getrandom::fill(&mut bytes).map_err(|why| Error::bug(format!("no randomness: {why}")))?;
-        Ok(bytes)
-    }
+fn draw<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|why| Error::bug(format!("no randomness: {why}")))?;
+    Ok(bytes)
 }

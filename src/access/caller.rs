@@ -4,6 +4,7 @@ use super::gate::Admitted;
 use super::{ApplicationId, Grant, Grants};
 use crate::database::{Did, Timestamp};
 use crate::error::{Error, Result};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// An identity with what it may do.
@@ -59,7 +60,7 @@ impl Caller {
     /// What all roles together allow.
     #[must_use]
     pub fn grants(&self) -> Grants {
-        self.roles.iter().flat_map(|role| &role.grants).collect()
+        self.roles.iter().flat_map(|role| role.grants.iter()).collect()
     }
 
     /// Refuses what would give away permissions that the caller does not hold.
@@ -117,7 +118,7 @@ impl Call {
     }
 
     /// What this call did, for the change feed.
-    pub fn did(&self, kind: &'static str, resource: impl ToString) -> Did {
+    pub fn did(&self, kind: &'static str, resource: impl Display) -> Did {
         Did { plugin: self.plugin, kind, resource: resource.to_string(), by: self.caller.id(), at: self.now }
     }
 }

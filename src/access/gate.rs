@@ -105,26 +105,24 @@ impl Gate {
             return Err(Error::BadCredential);
         };
         known.usage.touch(now);
-        let identity =
-            Identity::Application { id: known.id, name: known.name.clone(), expires_at: known.expires_at };
+        let identity = Identity::Application { id: known.id, name: known.name.clone(), expires_at: known.expires_at };
         let roles = snapshot.roles(known.roles.iter().map(String::as_str));
         Ok(Arc::new(Caller { identity, roles }))
     }
 
     /// Lets a caller call a method, or says why not.
     pub fn admit(&self, method: &'static Method, caller: &Arc<Caller>) -> Result<Admitted> {
-        let allowed = method.permissions.iter().any(|permission| caller.may(permission));
+        let is_allowed = method.permissions.iter().any(|permission| caller.may(permission));
         match &caller.identity {
-            Identity::Server(_) => {}
             // Without a permission to hold, it takes a name.
-            Identity::Anonymous if !allowed || method.service_only => return Err(Error::NoCredential),
-            Identity::Application { .. } | Identity::Anonymous if method.service_only => {
+            Identity::Anonymous if !is_allowed || method.service_only => return Err(Error::NoCredential),
+            Identity::Application { .. } if method.service_only => {
                 return Err(Error::Forbidden("This endpoint is for services only".into()));
             }
-            Identity::Application { .. } if !allowed && !method.permissions.is_empty() => {
+            Identity::Application { .. } if !is_allowed && !method.permissions.is_empty() => {
                 return Err(Error::Forbidden(format!("Missing permission: {}", method.permissions.join(" or "))));
             }
-            Identity::Application { .. } | Identity::Anonymous => {}
+            Identity::Application { .. } | Identity::Anonymous | Identity::Server(_) => {}
         }
         Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now() })
     }

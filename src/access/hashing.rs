@@ -143,7 +143,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_is_unavailable_and_empties_again() {
         let hashing = Hashing::default();
-        let all = hashing.0.permits.clone().acquire_many_owned(u32::try_from(hashing.0.permits.available_permits()).unwrap());
+        let all =
+            hashing.0.permits.clone().acquire_many_owned(u32::try_from(hashing.0.permits.available_permits()).unwrap());
         let all = all.await.unwrap();
         let waiting: Vec<_> = (0..QUEUE_MAX)
             .map(|_| {

@@ -32,23 +32,14 @@ impl InstanceKey {
     pub fn new(key: &[u8; 32]) -> Self {
         let derive = |label: &str| Zeroizing::new(hmac(key, &[label.as_bytes()]));
         let name = derive("checkmate key name");
-        let name = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(name.get(..8).unwrap_or_default());
         Self { tags: derive("checkmate tags"), pages: derive("checkmate pages"), name }
     }
 
     /// Reads 64 hex digits. The error does not repeat them.
     pub fn parse(text: &str) -> Result<Self> {
-        let refusal = || Error::Refused("the instance key is 64 hex digits".into());
-        let text = text.trim();
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(refusal());
-        }
-        let mut key = Zeroizing::new([0; 32]);
-        for (byte, pair) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| refusal())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| refusal())?;
-        }
-        Ok(Self::new(&key))
+        let key = from_hex(text.trim()).map(Zeroizing::new);
+        key.map(|key| Self::new(&key)).ok_or_else(|| Error::Refused("the instance key is 64 hex digits".into()))
     }
 
     /// The configured key, or the one in the file beside the `SQLite` database, which is made at first start.
@@ -72,11 +63,12 @@ impl InstanceKey {
             Err(why) => return Err(broken(why)),
         }
         let key = Zeroizing::new(entropy.bits256()?);
-        let text: Zeroizing<String> = Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect());
+        let text = Zeroizing::new(hex(&*key));
         // Written aside and linked: two processes that start at once agree on one key, and none reads half of it.
         let aside = beside(path, &format!(".{}", std::process::id()));
         let write = || {
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
             writeln!(file, "{}", *text)?;
             file.sync_all()
         };
@@ -118,27 +110,43 @@ impl Tag {
     /// As it is stored.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     /// Reads what [`Self::hex`] wrote.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut tag = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
-        }
-        for (byte, at) in tag.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-        }
-        Some(Self(tag))
+        from_hex(text).map(Self)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for half in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
+        }
+        text
+    })
+}
+
+/// Reads 64 hex digits.
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// HMAC-SHA-256 over the parts, one after another.
 pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of every length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }

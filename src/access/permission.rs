@@ -23,7 +23,11 @@ impl Grant {
             return Some(Self::All);
         }
         if let Some(plugin) = text.strip_suffix(".*") {
-            return PERMISSIONS.iter().map(|known| plugin_of(known.id)).find(|known| *known == plugin).map(Self::Plugin);
+            return PERMISSIONS
+                .iter()
+                .map(|known| plugin_of(known.id))
+                .find(|known| *known == plugin)
+                .map(Self::Plugin);
         }
         let known = PERMISSIONS.iter().find(|known| known.id == text || known.synonyms.contains(&text));
         known.map(|known| Self::One(known.id))
@@ -128,6 +132,11 @@ impl Grants {
         self.0.iter().filter_map(|grant| grant.administrative()).collect()
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Grant> {
+        self.0.iter().copied()
+    }
+
     /// Whether nothing is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,21 +147,6 @@ impl Grants {
 impl FromIterator<Grant> for Grants {
     fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
         Self(grants.into_iter().collect())
-    }
-}
-
-impl Extend<Grant> for Grants {
-    fn extend<I: IntoIterator<Item = Grant>>(&mut self, grants: I) {
-        self.0.extend(grants);
-    }
-}
-
-impl IntoIterator for &Grants {
-    type Item = Grant;
-    type IntoIter = std::vec::IntoIter<Grant>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter().copied().collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -177,7 +171,9 @@ mod tests {
     fn later_spellings_mean_the_same() {
         assert_eq!(grant("catalog.system.read"), grant("catalog.catalog.read"));
         assert_eq!(grant("auth.roles.create.manage").to_string(), "auth.roles.create");
-        for unknown in ["", "**", "catalog", "catalog.", "cat*", "catalog.catalog.*", "nope.*", ".*", "catalog.nope.read"] {
+        for unknown in
+            ["", "**", "catalog", "catalog.", "cat*", "catalog.catalog.*", "nope.*", ".*", "catalog.nope.read"]
+        {
             assert_eq!(Grant::parse(unknown), None, "{unknown}");
         }
     }

@@ -84,12 +84,17 @@ impl Snapshot {
         // Before the database is asked: the answer may be as old as the question.
         let asked = self.0.started.elapsed();
         let mut store = self.0.database.reader().await?;
-        match if *followed < 0 { Changes::TooMany(store.last_change().await?) } else { store.changes(PLUGIN, *followed).await? } {
+        match if *followed < 0 {
+            Changes::TooMany(store.last_change().await?)
+        } else {
+            store.changes(PLUGIN, *followed).await?
+        } {
             Changes::These(entries, last) => {
                 if !entries.is_empty() {
                     let of = |kind: &str| entries.iter().any(|entry| entry.kind.starts_with(kind));
                     let applications = entries.iter().filter(|entry| entry.kind.starts_with("application."));
-                    let ids = applications.filter_map(|entry| ApplicationId::parse(&entry.resource).ok()).collect::<Vec<_>>();
+                    let ids =
+                        applications.filter_map(|entry| ApplicationId::parse(&entry.resource).ok()).collect::<Vec<_>>();
                     self.reload_some(&mut store, &ids, of("role.")).await?;
                 }
                 *followed = last;
@@ -157,7 +162,10 @@ impl Snapshot {
     }
 
     /// The applications whose use is to be written, and the time.
-    pub(super) fn usages(&self, due: impl Fn(&Usage) -> Option<Timestamp>) -> Vec<(ApplicationId, Arc<Usage>, Timestamp)> {
+    pub(super) fn usages(
+        &self,
+        due: impl Fn(&Usage) -> Option<Timestamp>,
+    ) -> Vec<(ApplicationId, Arc<Usage>, Timestamp)> {
         let row = |known: &Arc<Known>| due(&known.usage).map(|at| (known.id, known.usage.clone(), at));
         self.read(|tables| tables.applications.values().filter_map(row).collect())
     }
@@ -187,10 +195,10 @@ impl Snapshot {
 
     async fn reload_some(&self, store: &mut Reader, ids: &[ApplicationId], roles_too: bool) -> Result<()> {
         let hex: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        let rows = match hex.is_empty() {
-            true => vec![],
-            false => store.known_applications_of(&serde_json::Value::from(hex).to_string()).await?,
-        };
+        let mut rows = vec![];
+        if !hex.is_empty() {
+            rows = store.known_applications_of(&serde_json::Value::from(hex).to_string()).await?;
+        }
         let roles = if roles_too { Some(self.read_roles(store).await?) } else { None };
         let fresh: Vec<_> = rows.into_iter().map(|row| self.known(row)).collect();
         let mut tables = self.0.tables.write().unwrap_or_else(PoisonError::into_inner);

@@ -76,7 +76,9 @@ async fn flush(snapshot: &Snapshot, database: &Database, all: bool) -> Result<()
         let mut store = database.writer().await?;
         store.note_uses(&rows).await?;
         store.commit_unseen("a use is not a change").await?;
-        batch.iter().for_each(|(_, usage, at)| usage.written(*at));
+        for (_, usage, at) in batch {
+            usage.written(*at);
+        }
     }
     Ok(())
 }

@@ -121,7 +121,8 @@ fn key_line(answer: &Value) -> String {
 
 /// Roles may be given by id or by name.
 async fn role_ids(foundation: &Foundation, given: &[String]) -> anyhow::Result<Vec<String>> {
-    let roles: Vec<Value> = serde_json::from_slice(&foundation.call_as_operator("auth", "getRoles", &json!({})).await?)?;
+    let roles: Vec<Value> =
+        serde_json::from_slice(&foundation.call_as_operator("auth", "getRoles", &json!({})).await?)?;
     given.iter().map(|role| find(&roles, role).with_context(|| format!("role {role:?}"))).collect()
 }
 
@@ -131,7 +132,7 @@ async fn application_id(foundation: &Foundation, given: &str) -> anyhow::Result<
     }
     let input = json!({"nameContains": given, "pageSize": 1000});
     let page: Value = serde_json::from_slice(&foundation.call_as_operator("auth", "listApplications", &input).await?)?;
-    let named = page["applications"].as_array().cloned().unwrap_or_default();
+    let named = page.get("applications").and_then(Value::as_array).cloned().unwrap_or_default();
     find(&named, given).with_context(|| format!("application {given:?}"))
 }
 

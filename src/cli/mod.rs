@@ -72,8 +72,5 @@ fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_new(log_filter()).unwrap_or_else(|_| "info".into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second initialisation in one process changes nothing.
-    let _ = match std::io::stderr().is_terminal() {
-        true => log.try_init(),
-        false => log.json().try_init(),
-    };
+    let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
 }

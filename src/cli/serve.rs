@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone())?);
-    let listener = TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener =
+        TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let mut app = App::start(config, listener, Clock::system()).await?;
     let address = app.address();
     if let Some(token) = app.take_bootstrap() {

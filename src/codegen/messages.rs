@@ -192,7 +192,13 @@ fn write_check(body: &mut String, message: &Message, field: &Field) -> Result<()
     match &field.kind {
         FieldKind::Text if rules.format == Format::PageToken => writeln!(body, "check.page({key:?}, self);")?,
         FieldKind::Text => {
-            let way = if field.repeated { "texts" } else if field.optional { "optional_text" } else { "text" };
+            let way = if field.repeated {
+                "texts"
+            } else if field.optional {
+                "optional_text"
+            } else {
+                "text"
+            };
             let items = if field.repeated { format!(", {items_max}") } else { String::new() };
             writeln!(body, "check.{way}({key:?}, &mut self.{name}, &{}{items});", text_rule(rules))?;
         }
@@ -202,7 +208,8 @@ fn write_check(body: &mut String, message: &Message, field: &Field) -> Result<()
         }
         FieldKind::Bool | FieldKind::Int32 | FieldKind::Int64 | FieldKind::Double => {}
         FieldKind::Enum(names) => {
-            let value = if field.optional { format!("self.{name}.unwrap_or_default()") } else { format!("self.{name}") };
+            let value =
+                if field.optional { format!("self.{name}.unwrap_or_default()") } else { format!("self.{name}") };
             writeln!(body, "check.name({key:?}, {value}, {}, {required});", enum_table(names))?;
         }
         FieldKind::Message(_) if field.repeated => {
@@ -218,8 +225,8 @@ fn write_check(body: &mut String, message: &Message, field: &Field) -> Result<()
             let mut known = String::new();
             for other in message.json_fields().filter(|other| !other.rules.required) {
                 let clears = other.rules.nullable || other.repeated;
-                let set = if other.repeated { "true".to_owned() } else { format!("self.{}.is_some()", other.rust_name) };
-                write!(known, "({:?}, {clears} || {set}),", other.proto_name)?;
+                let fine = if clears { "true".to_owned() } else { format!("self.{}.is_some()", other.rust_name) };
+                write!(known, "({:?}, {fine}),", other.proto_name)?;
             }
             writeln!(body, "check.mask({key:?}, self.{name}.as_ref(), &[{known}]);")?;
         }

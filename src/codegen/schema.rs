@@ -135,7 +135,10 @@ pub(super) fn open_api(contract: &Contract) -> Value {
         if services.is_empty() {
             continue;
         }
-        paths.insert(format!("/api/{}/", plugin.id), json!({"get": describe(&plugin.id), "post": batch(contract, &services)}));
+        paths.insert(
+            format!("/api/{}/", plugin.id),
+            json!({"get": describe(&plugin.id), "post": batch(contract, &services)}),
+        );
         for method in services.iter().flat_map(|service| &service.methods) {
             let path = format!("/api/{}/{}", plugin.id, method.json_name);
             paths.insert(path, json!({"post": single(contract, &plugin.id, method)}));
@@ -198,10 +201,8 @@ fn describe(plugin: &str) -> Value {
 
 fn batch(contract: &Contract, services: &[&Service]) -> Value {
     let methods = || services.iter().flat_map(|service| &service.methods);
-    let inputs: Map<_, _> =
-        methods().map(|method| (method.json_name.clone(), input_ref(contract, method))).collect();
-    let outputs: Map<_, _> =
-        methods().map(|m| (m.json_name.clone(), result(contract, m, Refs::Components))).collect();
+    let inputs: Map<_, _> = methods().map(|method| (method.json_name.clone(), input_ref(contract, method))).collect();
+    let outputs: Map<_, _> = methods().map(|m| (m.json_name.clone(), result(contract, m, Refs::Components))).collect();
     let plugin = services.first().map_or("", |service| &service.plugin);
     json!({
         "operationId": format!("{plugin}.batch"),

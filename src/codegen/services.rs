@@ -86,7 +86,8 @@ fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Resu
             fields.iter().find(|field| Some(&field.proto_name) == name.as_ref())
         };
         let bare = field(&method.input, &method.bare_input).map(|field| field.json_name.as_str());
-        let pick = field(&method.output, &method.bare_output).map_or_else(|| "reply".to_owned(), |f| format!("&reply.{}", f.rust_name));
+        let pick = field(&method.output, &method.bare_output)
+            .map_or_else(|| "reply".to_owned(), |f| format!("&reply.{}", f.rust_name));
         writeln!(
             arms,
             "{:?} => {{
@@ -125,7 +126,8 @@ fn write_mount(code: &mut String, service: &Service) -> Result<()> {
              let json = {name}Json {{ service: service.clone(), checks: checks.clone() }};
              let grpc = {server}::new({name}Grpc {{ service, checks }})
                  .max_decoding_message_size(mount.grpc_message_bytes_max);
-             mount.add(grpc, Arc::new(json), {});
+             let json: Arc<dyn Dispatch> = Arc::new(json);
+             mount.add(grpc, &json, {});
          }}",
         service.name.to_snake_case(),
         service.name.to_shouty_snake_case()

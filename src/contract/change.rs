@@ -63,9 +63,9 @@ impl<T> Change<Vec<T>> {
     /// Reads a list off a message: an empty one is absent, unless the mask names it.
     #[must_use]
     pub fn of_list(mask: Option<&prost_types::FieldMask>, field: &str, value: Vec<T>) -> Self {
-        match Self::of(mask, field, Some(value)) {
-            Self::Set(list) if mask.is_none() && list.is_empty() => Self::Keep,
-            change => change,
+        if mask.is_none() && value.is_empty() {
+            return Self::Keep;
         }
+        Self::of(mask, field, Some(value))
     }
 }

@@ -256,9 +256,7 @@ impl<'c> Checker<'c> {
 
     fn free(&mut self, value: &prost_types::Value, depth: usize) -> bool {
         match &value.kind {
-            None | Some(Kind::NullValue(_) | Kind::BoolValue(_)) => true,
-            Some(Kind::NumberValue(number)) if number.is_finite() => true,
-            Some(Kind::NumberValue(_)) => {
+            Some(Kind::NumberValue(number)) if !number.is_finite() => {
                 self.here("JSON has only finite numbers");
                 false
             }
@@ -266,7 +264,7 @@ impl<'c> Checker<'c> {
                 self.here("Must not contain the character NUL");
                 false
             }
-            Some(Kind::StringValue(_)) => true,
+            None | Some(Kind::NullValue(_) | Kind::BoolValue(_) | Kind::NumberValue(_) | Kind::StringValue(_)) => true,
             Some(Kind::ListValue(list)) => {
                 let Some(depth) = self.deeper(depth) else { return false };
                 list.values.iter().all(|item| self.free(item, depth))
@@ -310,7 +308,9 @@ fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let labels = || domain.split('.');
     let plain = |label: &str| {
-        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
             && label.chars().all(|c| c.is_alphanumeric() || c == '-')
     };
     !local.is_empty()

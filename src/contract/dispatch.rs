@@ -3,10 +3,10 @@
 //! JSON runs in two steps. `prepare` needs an [`Admitted`], which only the Gate can make, and decodes and validates;
 //! what it returns runs. A batch prepares everything before it runs anything.
 
+use super::Method;
 use super::check::{Checker, Validate};
 use super::issue::Issues;
 use super::page::PageKey;
-use super::Method;
 use crate::access::gate::Admitted;
 use crate::error::{Error, Result};
 use crate::json::decode::wrap;
@@ -64,6 +64,7 @@ impl Prepared {
     }
 
     /// Runs it, once. `with_dates` asks for oRPC's `meta`.
+    #[must_use]
     pub fn run(self, with_dates: bool) -> BoxFuture<'static, Result<Answer>> {
         (self.run)(with_dates)
     }
@@ -142,7 +143,7 @@ impl Mount {
     }
 
     /// Adds the two faces of a service.
-    pub fn add<S>(&mut self, grpc: S, json: Arc<dyn Dispatch>, methods: &'static [Method])
+    pub fn add<S>(&mut self, grpc: S, json: &Arc<dyn Dispatch>, methods: &'static [Method])
     where
         S: tower::Service<http::Request<tonic::body::Body>, Error = Infallible>
             + tonic::server::NamedService

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Written by `build.rs` from `proto/`.
-#[allow(missing_docs, clippy::pedantic, unused_variables, unused_imports, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 pub mod generated {
     use super::check::{Format, Text, Validate};
     use super::dispatch::{Checks, Dispatch, Mount, Prepared};
@@ -104,7 +104,8 @@ pub fn method_at(path: &str) -> Option<&'static Method> {
 #[must_use]
 pub fn method_named(plugin: &str, name: &str) -> Option<&'static Method> {
     static BY_NAME: LazyLock<HashMap<(&str, &str), &Method>> = LazyLock::new(|| {
-        let names = |m: &'static Method| std::iter::once(&m.name).chain(m.aliases).map(move |name| ((m.plugin, *name), m));
+        let names =
+            |m: &'static Method| std::iter::once(&m.name).chain(m.aliases).map(move |name| ((m.plugin, *name), m));
         methods().flat_map(names).collect()
     });
     BY_NAME.get(&(plugin, name)).copied()

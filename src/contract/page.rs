@@ -83,7 +83,13 @@ impl PageKey {
     }
 
     /// Cuts the extra row off and says where the next page starts, if there is one.
-    pub fn cut<T>(&self, request: &impl Paged, page: &Page, rows: &mut Vec<T>, position: fn(&T) -> String) -> Option<String> {
+    pub fn cut<T>(
+        &self,
+        request: &impl Paged,
+        page: &Page,
+        rows: &mut Vec<T>,
+        position: fn(&T) -> String,
+    ) -> Option<String> {
         let more = rows.len() > page.size;
         rows.truncate(page.size);
         let last = rows.last().filter(|_| more)?;

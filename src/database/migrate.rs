@@ -23,16 +23,16 @@ impl Database {
             Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
             Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
         };
-        done.map_err(|why| match why {
-            MigrateError::VersionMissing(version) => newer(version),
-            MigrateError::VersionMismatch(version) => Error::Refused(format!(
-                "migration {version} was applied with another content; this is not a database of Checkmate's releases"
-            )),
-            MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => match Error::from(cause) {
-                Error::Internal(cause) => Error::Refused(format!("migrating failed: {cause}")),
-                known => known,
-            },
-            other => Error::Refused(format!("migrating failed: {other}")),
+        done.map_err(|why| {
+            if let MigrateError::VersionMissing(version) = why {
+                return newer(version);
+            }
+            if let MigrateError::VersionMismatch(version) = why {
+                return Error::Refused(format!(
+                    "migration {version} was applied with another content; this is not a database of these releases"
+                ));
+            }
+            Error::Refused(format!("migrating failed: {why}"))
         })
     }
 

@@ -92,9 +92,7 @@ impl Decoder {
     #[must_use]
     pub fn mask(&self, entries: &[Entry<'_>], keys: &[(&str, &str)]) -> prost_types::FieldMask {
         let name = |(key, _): &Entry<'_>| keys.iter().find(|(json, _)| *json == key.as_ref());
-        prost_types::FieldMask {
-            paths: entries.iter().filter_map(name).map(|(_, path)| (*path).to_owned()).collect(),
-        }
+        prost_types::FieldMask { paths: entries.iter().filter_map(name).map(|(_, path)| (*path).to_owned()).collect() }
     }
 
     /// Reports a violation at the place where reading stands.
@@ -117,18 +115,14 @@ impl Decoder {
 
 /// A string.
 pub fn text(value: &Value<'_>, at: &mut Decoder) -> Option<String> {
-    match value {
-        Value::Text(text) => Some(text.clone().into_owned()),
-        other => at.wrong("a string", other),
-    }
+    let Value::Text(text) = value else { return at.wrong("a string", value) };
+    Some(text.clone().into_owned())
 }
 
 /// `true` or `false`.
 pub fn boolean(value: &Value<'_>, at: &mut Decoder) -> Option<bool> {
-    match value {
-        Value::Bool(value) => Some(*value),
-        other => at.wrong("a boolean", other),
-    }
+    let Value::Bool(is_true) = value else { return at.wrong("a boolean", value) };
+    Some(*is_true)
 }
 
 /// A whole number of 32 bits.
@@ -148,10 +142,8 @@ pub fn int64(value: &Value<'_>, at: &mut Decoder) -> Option<i64> {
 
 /// Any number.
 pub fn double(value: &Value<'_>, at: &mut Decoder) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        other => at.wrong("a number", other),
-    }
+    let Value::Number(number) = value else { return at.wrong("a number", value) };
+    number.as_f64()
 }
 
 /// An enum value by its name.
@@ -173,9 +165,7 @@ pub fn time(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Timestam
         return at.issue(WANTED);
     }
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => {
-            Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
-        }
+        Ok(time) => Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }),
         Err(_) => at.issue(WANTED),
     }
 }
@@ -215,11 +205,11 @@ pub fn any(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Value> {
 
 /// A double that is the number as written, or an issue: a rounded id would be lost data.
 fn exact(number: &serde_json::Number, at: &mut Decoder) -> Option<f64> {
-    let float = number.as_f64()?;
-    if !number.is_f64() && float.abs() > encode::EXACT_INTEGER_MAX {
+    let whole = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+    if whole.is_some_and(|whole| whole > 1 << 53) {
         return at.issue("Whole numbers beyond 2^53 are not exact; send it as a string");
     }
-    Some(float)
+    number.as_f64()
 }
 
 /// `"x"` as the input of a procedure that takes one field.

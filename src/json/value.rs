@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_key_written_twice_is_refused_at_every_level_and_in_every_spelling() {
-        let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
+        let many = (0..40).fold(String::new(), |text, n| format!("{text}\"k{n}\":0,"));
         for text in [
             r#"{"a":1,"a":2}"#.to_owned(),
             r#"{"x":{"a":1,"\u0061":2}}"#.to_owned(),

@@ -79,7 +79,9 @@ fn parse<'b>(bytes: &'b [u8], shared: &Shared) -> Result<Vec<Entry<'b>>> {
             Err(Error::TooLarge(format!("A batch has at most {most} calls")))
         }
         Value::Object(entries) => Ok(entries),
-        other => Err(Error::Malformed(format!("Expected an object of procedures, got {}", other.kind()))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+            Err(Error::Malformed(format!("Expected an object of procedures, got {}", value.kind())))
+        }
     }
 }
 
@@ -89,7 +91,12 @@ fn prefers_lenient(headers: &HeaderMap) -> bool {
         let (name, value) = preference.split(';').next().unwrap_or_default().split_once('=').unwrap_or_default();
         name.trim().eq_ignore_ascii_case("handling") && value.trim().trim_matches('"').eq_ignore_ascii_case("lenient")
     };
-    headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).any(lenient)
+    headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .any(lenient)
 }
 
 fn prepare(
@@ -117,10 +124,10 @@ async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Prepared>)>, d
     let (mut outcomes, mut has_failed) = (vec![], false);
     for (name, call) in calls {
         let was_refused = call.is_err();
-        let outcome = match has_failed && !was_refused {
-            true => None,
-            false => Some(run_one(shared, call, deadline).await),
-        };
+        let mut outcome = None;
+        if was_refused || !has_failed {
+            outcome = Some(run_one(shared, call, deadline).await);
+        }
         has_failed |= !was_refused && matches!(outcome, Some(Err(_)));
         outcomes.push((name, outcome));
     }
@@ -154,23 +161,23 @@ impl<'n> Outcomes<'n> {
             Some(_) if is_lenient => {
                 let errors: std::collections::BTreeMap<_, _> = errors();
                 let errors = serde_json::to_vec(&errors).unwrap_or_default();
-                with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(errors))), true)
+                with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(&errors))), true)
             }
             Some((_, error)) if self.0.len() == 1 => Dialect::Plain.refuse(error, id),
             Some((procedure, error)) => {
                 let results = String::from_utf8(self.results(None)).ok().and_then(|r| RawValue::from_string(r).ok());
                 let data = Data { procedure: Some(procedure), results, errors: Some(errors()), ..Data::default() };
-                Dialect::Plain.refuse_with(error, ErrorBody::of(error, id).with_batch(data))
+                Dialect::Plain.refuse_with(error, &ErrorBody::of(error, id).with_batch(data))
             }
         }
     }
 
     /// `{"getSystems": …, "$errors": …}`: finished JSON, written as it is.
-    fn results(&self, errors: Option<Vec<u8>>) -> Vec<u8> {
+    fn results(&self, errors: Option<&Vec<u8>>) -> Vec<u8> {
         let succeeded = self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().ok()?)));
         let succeeded = succeeded.map(|(name, answer)| (name, &answer.json));
         let mut body = vec![b'{'];
-        for (name, json) in succeeded.chain(errors.as_ref().map(|errors| ("$errors", errors))) {
+        for (name, json) in succeeded.chain(errors.map(|errors| ("$errors", errors))) {
             if body.len() > 1 {
                 body.push(b',');
             }

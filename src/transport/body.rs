@@ -67,10 +67,21 @@ mod tests {
         let check = |kind: &'static str| {
             must_be_json(&HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]), Untyped::IsRefused)
         };
-        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;charset=\"UTF-8\""] {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+        ] {
             assert!(check(good).is_ok(), "{good}");
         }
-        for bad in ["", "text/plain", "application/jsonp", "application/json; charset=latin1", "application/x-www-form-urlencoded"] {
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/json; charset=latin1",
+            "application/x-www-form-urlencoded",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
     }

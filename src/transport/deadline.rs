@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn units_are_those_of_grpc() {
         assert_eq!(grpc("200m"), Some(Duration::from_millis(200)));
-        assert_eq!(grpc("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(grpc("1H"), Some(Duration::from_hours(1)));
         assert_eq!(grpc("99999999n"), Some(Duration::from_nanos(99_999_999)));
         for bad in ["", "5", "S", "5s", "-5S", "+5S", "123456789S", "5 S", "5.0S", "é", "1é"] {
             assert_eq!(grpc(bad), None, "{bad}");

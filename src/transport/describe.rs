@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Description<'p> {
+struct Described<'p> {
     plugin: &'p str,
     description: &'p str,
     procedures: Vec<Procedure>,
@@ -41,11 +41,10 @@ pub(super) fn describe(plugin: &Plugin, gate: &Gate, caller: &Arc<Caller>) -> Ve
         input: schema(method.input_schema),
         output: schema(method.output_schema),
     });
-    let description = Description { plugin: plugin.id, description: plugin.summary, procedures: procedures.collect() };
-    serde_json::to_vec(&description).unwrap_or_default()
+    let described = Described { plugin: plugin.id, description: plugin.summary, procedures: procedures.collect() };
+    serde_json::to_vec(&described).unwrap_or_default()
 }
 
 fn schema(text: &'static str) -> Option<&'static RawValue> {
     serde_json::from_str(text).ok()
 }
-

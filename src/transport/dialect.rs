@@ -52,11 +52,10 @@ pub(super) struct Data<'e> {
 impl<'e> ErrorBody<'e> {
     /// The body of an error; an internal one has the request id, for whoever reads the log.
     pub(super) fn of(error: &'e Error, id: &'e RequestId) -> Self {
-        let data = match error {
-            Error::Invalid(issues) => Some(Data { issues: Some(issues), ..Data::default() }),
-            Error::Internal(_) => Some(Data { request_id: Some(&id.0), ..Data::default() }),
-            _ => None,
-        };
+        let issues = if let Error::Invalid(issues) = error { Some(issues) } else { None };
+        let request_id = matches!(error, Error::Internal(_)).then_some(id.0.as_str());
+        let says_more = issues.is_some() || request_id.is_some();
+        let data = says_more.then(|| Data { issues, request_id, ..Data::default() });
         Self { code: error.row().json, message: error.to_string(), data }
     }
 
@@ -71,30 +70,25 @@ impl<'e> ErrorBody<'e> {
 impl Dialect {
     /// The answer for an error.
     pub(super) fn refuse(self, error: &Error, id: &RequestId) -> Response<Body> {
-        self.refuse_with(error, ErrorBody::of(error, id))
+        self.refuse_with(error, &ErrorBody::of(error, id))
     }
 
     /// The answer for an error whose body says more.
-    pub(super) fn refuse_with(self, error: &Error, body: ErrorBody<'_>) -> Response<Body> {
+    pub(super) fn refuse_with(self, error: &Error, body: &ErrorBody<'_>) -> Response<Body> {
         let status = error.row().http;
         let json = match self {
-            Self::Plain => serde_json::to_vec(&body),
-            Self::Enveloped => serde_json::to_vec(&Enveloped::of(&body, status)),
+            Self::Plain => serde_json::to_vec(body),
+            Self::Enveloped => serde_json::to_vec(&Enveloped::of(body, status)),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json_response(status, json.unwrap_or_default());
         let headers = response.headers_mut();
-        match error {
-            Error::NoCredential | Error::BadCredential => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"checkmate\""));
-            }
-            Error::Unavailable(_) | Error::TooMany => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER_S));
-            }
-            Error::Method(allowed) => {
-                headers.insert(ALLOW, HeaderValue::from_static(allowed));
-            }
-            _ => {}
+        if let Error::NoCredential | Error::BadCredential = error {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"checkmate\""));
+        } else if let Error::Unavailable(_) | Error::TooMany = error {
+            headers.insert(RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER_S));
+        } else if let Error::Method(allowed) = error {
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
         response
     }

@@ -1,6 +1,7 @@
 //! Where every request comes in and every answer goes out: request id, log, shedding, panics, and which protocol it is.
 
 use super::dialect::{Dialect, RequestId};
+use super::leftover::Leftover;
 use super::single::Face;
 use super::{Limits, Metrics, grpc, http};
 use crate::access::gate::Credential;
@@ -94,7 +95,11 @@ pub struct Edge {
 
 impl Edge {
     /// Joins what was mounted with what is shared.
-    pub fn new(mount: Mount, health: HealthServer<impl Health>, shared: impl FnOnce(HashMap<&'static str, Face>) -> Shared) -> Result<Self> {
+    pub fn new(
+        mount: Mount,
+        health: HealthServer<impl Health>,
+        shared: impl FnOnce(HashMap<&'static str, Face>) -> Shared,
+    ) -> Result<Self> {
         let (routes, faces) = mount.into_parts();
         let shared = Arc::new(shared(faces));
         Ok(Self {
@@ -116,10 +121,12 @@ impl Edge {
         let id = request_id(&request);
         request.extensions_mut().insert(id.clone());
         let (is_grpc, started) = (grpc::is_grpc(&request), Instant::now());
+        let (request, leftover) = Leftover::split(request);
         let span = tracing::info_span!("request", request.id = id.0, protocol = if is_grpc { "grpc" } else { "json" });
         let mut response = async {
             let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id)).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| refuse(is_grpc, Error::bug("answering panicked"), &id));
+            let response = leftover.settle(response).await;
             let duration_ms = started.elapsed().as_secs_f64() * 1e3;
             tracing::debug!(status = response.status().as_u16(), duration_ms, "answered");
             response

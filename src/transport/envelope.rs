@@ -29,7 +29,8 @@ pub(super) fn read(bytes: &[u8], depth_max: usize) -> Result<Body<'_>> {
         return Ok(Body::Enveloped(Value::Null));
     }
     // The envelope is a level of its own.
-    let value = Value::parse(bytes, depth_max + 1).map_err(|why| Error::Malformed(format!("Malformed request: {why}")))?;
+    let value =
+        Value::parse(bytes, depth_max + 1).map_err(|why| Error::Malformed(format!("Malformed request: {why}")))?;
     let Value::Object(entries) = value else { return Ok(Body::Plain(value)) };
     if !entries.iter().all(|(key, _)| matches!(key.as_ref(), "json" | "meta" | "maps")) {
         return Ok(Body::Plain(Value::Object(entries)));
@@ -50,11 +51,10 @@ pub(super) fn read(bytes: &[u8], depth_max: usize) -> Result<Body<'_>> {
 /// Turns what `meta` points at into what the contract knows: a bigint into a number, undefined into null. A date stays
 /// the text that it is.
 fn revive(json: &mut Value<'_>, meta: &Value<'_>) -> Result<()> {
-    let items = match meta {
-        Value::Null => return Ok(()),
-        Value::List(items) => items,
-        _ => return Err(malformed("meta is a list")),
-    };
+    if *meta == Value::Null {
+        return Ok(());
+    }
+    let Value::List(items) = meta else { return Err(malformed("meta is a list")) };
     for item in items {
         let Value::List(parts) = item else { return Err(malformed("meta is a list of lists")) };
         let Some((Value::Number(kind), path)) = parts.split_first() else { return Err(malformed("meta has no type")) };
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn meta_is_applied_or_refused() {
-        let number = r#"enveloped Object([("n", Number(5))])"#;
+        let number = r#"enveloped Object([("n", Number(Number(5)))])"#;
         assert_eq!(text(r#"{"json":{"n":"5"},"meta":[[0,"n"]]}"#), number);
         assert!(text(r#"{"json":{"at":"2026-01-01T00:00:00.000Z"},"meta":[[1,"at"]]}"#).starts_with("enveloped"));
         assert_eq!(text(r#"{"json":[null],"meta":[[3,0]]}"#), "enveloped List([Null])");

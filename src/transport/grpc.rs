@@ -48,7 +48,10 @@ pub(super) fn is_grpc(request: &Request<impl Sized>) -> bool {
 
 /// Answers a gRPC request; the answer is in gRPC's form whatever happens.
 pub(super) async fn answer(grpc: Grpc, request: Request<Body>) -> Response<Body> {
-    let is_web = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+    let is_web = request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
     if request.method() != http::Method::POST {
         return Status::unimplemented("gRPC is called with POST").into_http();
     }
@@ -121,11 +124,13 @@ async fn pass(
 /// tonic calls what a caller did wrong our fault, and a message that is too large out of range. What is ours stays.
 fn blame(mut response: Response<GrpcBody>) -> Response<GrpcBody> {
     let Some(status) = response.extensions().get::<Status>() else { return response };
-    let is_ours = std::error::Error::source(status).is_some_and(|source| source.is::<Error>());
-    let code = match status.code() {
-        Code::OutOfRange => Code::ResourceExhausted,
-        Code::Internal | Code::Unknown if !is_ours => Code::InvalidArgument,
-        _ => return response,
+    let is_ours = std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<Error>);
+    let code = if status.code() == Code::OutOfRange {
+        Code::ResourceExhausted
+    } else if !is_ours && matches!(status.code(), Code::Internal | Code::Unknown) {
+        Code::InvalidArgument
+    } else {
+        return response;
     };
     response.headers_mut().insert("grpc-status", HeaderValue::from(code as i32));
     response

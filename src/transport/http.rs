@@ -107,6 +107,7 @@ async fn wrong_method_post(Extension(id): Extension<RequestId>) -> Response<Body
 }
 
 async fn nothing_here(Extension(id): Extension<RequestId>, uri: Uri) -> Response<Body> {
-    let hint = if uri.path().starts_with("/api") { ": use /api/{pluginId}/ or /api/{pluginId}/{procedure}" } else { "" };
+    let hint =
+        if uri.path().starts_with("/api") { ": use /api/{pluginId}/ or /api/{pluginId}/{procedure}" } else { "" };
     Dialect::Plain.refuse(&Error::NoProcedure(format!("Not found{hint}")), &id)
 }

@@ -3,9 +3,9 @@
 //! [`edge`] is where every request comes in and every answer goes out; it hands over to [`grpc`] or [`http`] by content
 //! type. Both ask the Gate, both run calls through [`run`].
 
-pub mod codec;
 mod batch;
 mod body;
+pub mod codec;
 mod credential;
 mod deadline;
 mod describe;
@@ -14,6 +14,7 @@ mod edge;
 mod envelope;
 mod grpc;
 mod http;
+mod leftover;
 pub mod limits;
 pub mod listener;
 pub mod metrics;

@@ -15,6 +15,10 @@ pub(super) async fn run<T: Send + 'static>(
     tasks: &TaskTracker,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T> {
+    // A future is polled before its timer: what is too late already must not win by being quick.
+    if Instant::now() >= deadline {
+        return Err(Error::Deadline);
+    }
     if is_query {
         let done = timeout_at(deadline, AssertUnwindSafe(call).catch_unwind()).await.map_err(|_| Error::Deadline)?;
         return done.map_err(|_| Error::bug("a query panicked"));

@@ -14,7 +14,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Answers, also when it refuses.
-pub(super) async fn single(shared: &Shared, method: Option<&'static Method>, request: Request, id: &RequestId) -> Response<axum::body::Body> {
+pub(super) async fn single(
+    shared: &Shared,
+    method: Option<&'static Method>,
+    request: Request,
+    id: &RequestId,
+) -> Response<axum::body::Body> {
     let started = Instant::now();
     let done = answer(shared, method, request).await;
     if let Some(method) = method {
@@ -23,7 +28,11 @@ pub(super) async fn single(shared: &Shared, method: Option<&'static Method>, req
     done.unwrap_or_else(|error| Dialect::Enveloped.refuse(&error, id))
 }
 
-async fn answer(shared: &Shared, method: Option<&'static Method>, request: Request) -> Result<Response<axum::body::Body>> {
+async fn answer(
+    shared: &Shared,
+    method: Option<&'static Method>,
+    request: Request,
+) -> Result<Response<axum::body::Body>> {
     let (head, body) = request.into_parts();
     let caller = shared.authenticate(credential::read(&head.headers)).await?;
     let method = method.ok_or_else(|| {

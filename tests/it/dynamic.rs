@@ -3,7 +3,9 @@
 //! The JSON of the contract is written down here a second time, from the descriptors, so that the two can be compared.
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, SerializeOptions,
+};
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 use tonic::Status;
@@ -26,7 +28,6 @@ pub fn procedure(method: &MethodDescriptor) -> String {
     let (first, rest) = method.name().split_at(1);
     format!("{plugin}.{}{rest}", first.to_lowercase())
 }
-
 
 fn method(path: &str) -> MethodDescriptor {
     methods().find(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()) == path).unwrap()
@@ -69,12 +70,16 @@ fn canonical(descriptor: &MessageDescriptor, value: &Value) -> Value {
     let has_mask = descriptor.get_field_by_name("update_mask").is_some();
     let mut mask = vec![];
     for (key, value) in value.as_object().unwrap() {
-        let field = descriptor.fields().find(|field| field.json_name() == key).unwrap_or_else(|| panic!("no field {key}"));
+        let field =
+            descriptor.fields().find(|field| field.json_name() == key).unwrap_or_else(|| panic!("no field {key}"));
         if has_mask && key != "id" {
             mask.push(key.clone());
         }
         if !value.is_null() {
-            out.insert(key.clone(), each(&field, value, &canonical, &|name, prefix| format!("{prefix}{}", name.to_uppercase())));
+            out.insert(
+                key.clone(),
+                each(&field, value, &canonical, &|name, prefix| format!("{prefix}{}", name.to_uppercase())),
+            );
         }
     }
     if has_mask {

@@ -2,9 +2,20 @@
 //!
 //! `SQLite` files by default; PostgreSQL, a schema for each test, when `TEST_DATABASE_URL` is set.
 
-#![expect(unreachable_pub, reason = "one binary: pub is what other files of the suite use")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "one binary of tests: pub is what its other files use, and a panic is a test that fails"
+)]
 
+mod batch;
 mod dynamic;
+mod errors;
+mod house;
 mod matrix;
 mod parity;
 mod samples;

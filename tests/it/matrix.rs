@@ -31,16 +31,11 @@ async fn outcome(caller: &Caller, procedure: &str, fixture: &Fixture) -> &'stati
 async fn every_procedure_lets_exactly_its_callers_in() {
     let server = Server::start().await;
     let manager = server.allowed(&["auth.*"]).await;
-    let (none, reader, operator) = (
-        server.application(&[]).await,
-        server.application(&["reader"]).await,
-        server.application(&["operator"]).await,
-    );
+    let (none, reader, operator) =
+        (server.application(&[]).await, server.application(&["reader"]).await, server.application(&["operator"]).await);
     let wrong = server.with_key(Some(&format!("{}x", &none.key.as_ref().unwrap()[..88])));
     let open = Server::start().await;
-    open.admin()
-        .call("auth.updateRole", json!({"id": "anonymous", "permissions": ["catalog.catalog.read"]}))
-        .await;
+    open.admin().call("auth.updateRole", json!({"id": "anonymous", "permissions": ["catalog.catalog.read"]})).await;
     let callers = [
         ("wrong key", wrong),
         ("no key", server.anonymous()),

@@ -44,7 +44,9 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
         Dialect::Plain if *input == json!({}) => of(&caller.post(&single, &json!(null)).await, Value::clone),
         Dialect::Plain => of(&caller.post(&single, input).await, Value::clone),
         Dialect::Envelope => {
-            of(&caller.post(&format!("{single}/"), &json!({"json": input, "meta": []})).await, |body| body["json"].clone())
+            of(&caller.post(&format!("{single}/"), &json!({"json": input, "meta": []})).await, |body| {
+                body["json"].clone()
+            })
         }
         Dialect::Alias => {
             let name = method_named(plugin, name).unwrap().aliases.first().copied().unwrap_or(name);

@@ -68,35 +68,54 @@ impl Fixture {
     /// The sample of a procedure.
     pub fn sample(&self, procedure: &str) -> Value {
         match procedure {
-            "auth.getApplications" | "auth.getRoles" | "auth.getPermissions" | "auth.permissions" | "auth.whoAmI"
-            | "catalog.getEntities" | "catalog.getSystems" | "catalog.getGroups" | "catalog.getViews" => json!({}),
+            "auth.getApplications"
+            | "auth.getRoles"
+            | "auth.getPermissions"
+            | "auth.permissions"
+            | "auth.whoAmI"
+            | "catalog.getEntities"
+            | "catalog.getSystems"
+            | "catalog.getGroups"
+            | "catalog.getViews" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
-            "auth.createApplication" => json!({"name": " deploy ", "description": null, "expiresAt": "2027-01-01T01:00:00+01:00"}),
+            "auth.createApplication" => {
+                json!({"name": " deploy ", "description": null, "expiresAt": "2027-01-01T01:00:00+01:00"})
+            }
             "auth.updateApplication" => json!({"id": self.application, "name": "ci 2", "description": "builds"}),
             "auth.deleteApplication" => json!(self.doomed_application),
             "auth.regenerateApplicationSecret" => json!(self.application),
             "auth.listRoles" => json!({"pageSize": 3}),
-            "auth.createRole" => json!({"name": "auditor", "permissions": ["catalog.system.read", "catalog.catalog.read"]}),
+            "auth.createRole" => {
+                json!({"name": "auditor", "permissions": ["catalog.system.read", "catalog.catalog.read"]})
+            }
             "auth.updateRole" => json!({"id": self.role, "permissions": [], "description": null}),
             "auth.deleteRole" => json!(self.doomed_role),
             "auth.listPermissions" => json!({"pageSize": 1000}),
             "catalog.listSystems" => json!({"pageSize": 1, "owner": "ops", "nameContains": "W"}),
-            "catalog.getSystem" => json!({"systemId": self.system}),
-            "catalog.createSystem" => json!({"name": "mail", "metadata": {"ratio": 0.5, "tags": ["a", null, true], "n": 1}}),
-            "catalog.updateSystem" => json!({"id": self.system, "data": {"description": "the front", "owner": null, "metadata": null}}),
+            "catalog.getSystem" | "catalog.listGroups" | "catalog.getSystemContacts" | "catalog.listSystemContacts" => {
+                json!({"systemId": self.system})
+            }
+            "catalog.createSystem" => {
+                json!({"name": "mail", "metadata": {"ratio": 0.5, "tags": ["a", null, true], "n": 1}})
+            }
+            "catalog.updateSystem" => {
+                json!({"id": self.system, "data": {"description": "the front", "owner": null, "metadata": null}})
+            }
             "catalog.deleteSystem" => json!(self.doomed_system),
-            "catalog.listGroups" => json!({"systemId": self.system}),
             "catalog.getGroup" => json!({"groupId": self.group}),
             "catalog.createGroup" => json!({"name": "core", "metadata": {}}),
             "catalog.updateGroup" => json!({"id": self.group, "data": {"name": "everything"}}),
             "catalog.deleteGroup" => json!({"id": self.doomed_group}),
-            "catalog.addSystemToGroup" | "catalog.removeSystemFromGroup" => json!({"groupId": self.group, "systemId": self.system}),
+            "catalog.addSystemToGroup" | "catalog.removeSystemFromGroup" => {
+                json!({"groupId": self.group, "systemId": self.system})
+            }
             "catalog.listViews" => json!({"nameContains": "a%"}),
             "catalog.getView" => json!({"viewId": self.view}),
-            "catalog.createView" => json!({"name": "board", "description": "for the wall", "configuration": {"columns": [1, 2]}}),
+            "catalog.createView" => {
+                json!({"name": "board", "description": "for the wall", "configuration": {"columns": [1, 2]}})
+            }
             "catalog.updateView" => json!({"id": self.view, "data": {"configuration": null}}),
             "catalog.deleteView" => json!(self.doomed_view),
-            "catalog.getSystemContacts" | "catalog.listSystemContacts" => json!({"systemId": self.system}),
             "catalog.addSystemContact" => json!({"systemId": self.system, "type": "user", "userId": "u1"}),
             "catalog.removeSystemContact" => json!(self.contact),
             "catalog.notifySystemSubscribers" => {

@@ -8,6 +8,7 @@ use checkmate::database::Timestamp;
 use checkmate::transport::Limits;
 use checkmate::world::Clock;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -147,7 +148,10 @@ impl Server {
 
     /// A new application with these roles.
     pub async fn application(&self, roles: &[&str]) -> Caller {
-        let made = self.admin().call("auth.createApplication", json!({"name": format!("test {}", roles.join(" ")), "roles": roles})).await;
+        let made = self
+            .admin()
+            .call("auth.createApplication", json!({"name": format!("test {}", roles.join(" ")), "roles": roles}))
+            .await;
         self.with_key(made["secret"].as_str())
     }
 
@@ -181,10 +185,9 @@ fn postgres_url() -> Option<String> {
 /// A fresh database: the file, or a new schema.
 pub async fn database_url(file: PathBuf) -> String {
     let Some(url) = postgres_url() else { return format!("sqlite://{}", file.display()) };
-    use sqlx::Connection;
     let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-    #[expect(clippy::disallowed_types, reason = "a schema's name cannot be bound; this one is ours")]
+    #[expect(clippy::disallowed_methods, reason = "a schema's name cannot be bound; this one is ours")]
     let create = sqlx::AssertSqlSafe(format!("create schema {schema}"));
     sqlx::query(create).execute(&mut connection).await.unwrap();
     let separator = if url.contains('?') { '&' } else { '?' };
@@ -192,7 +195,7 @@ pub async fn database_url(file: PathBuf) -> String {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap()
+    reqwest::Client::builder().timeout(Duration::from_mins(1)).build().unwrap()
 }
 
 /// Somebody who calls, with or without a key.
@@ -227,7 +230,12 @@ impl Answer {
 
     /// Asserts a refusal: status, code and message, and that nothing else stands in the body (`data` aside).
     pub fn refused(&self, status: u16, code: &str, message: &str) -> &Self {
-        assert_eq!((self.status, &self.body["code"], &self.body["message"]), (status, &json!(code), &json!(message)), "{}", self.text);
+        assert_eq!(
+            (self.status, &self.body["code"], &self.body["message"]),
+            (status, &json!(code), &json!(message)),
+            "{}",
+            self.text
+        );
         assert_eq!(self.header("content-type"), "application/json");
         self
     }

@@ -195,7 +195,7 @@ impl Writer {
         found.ok_or_else(|| Error::NotFound(format!("Application not found: {id}")))
     }
 
-    /// The roles with these ids; NOT_FOUND names the first that does not exist.
+    /// The roles with these ids; `NOT_FOUND` names the first that does not exist.
     pub(super) async fn must_have_roles(&mut self, ids: &[String]) -> Result<Vec<Role>> {
         domain::must_be_assignable(ids)?;
         let found = self.roles_among(ids).await?;

@@ -59,7 +59,7 @@ pub struct Role {
 /// What roles allow together.
 #[must_use]
 pub fn grants_of<'r>(roles: impl IntoIterator<Item = &'r Role>) -> Grants {
-    roles.into_iter().flat_map(|role| &role.grants).collect()
+    roles.into_iter().flat_map(|role| role.grants.iter()).collect()
 }
 
 /// The roles of a new application: `applications`, and those that are asked for.

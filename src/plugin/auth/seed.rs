@@ -62,6 +62,12 @@ fn initial_roles(now: Timestamp) -> Vec<Role> {
         role(ANONYMOUS, "Anonymous", "What callers without a key may do", none(), true),
         role(APPLICATIONS, "Applications", "What every new application may do", none(), true),
         role("reader", "Reader", "Reads systems, status, maintenance and incidents", initial("reader"), false),
-        role("operator", "Operator", "Runs the catalog, health checks, maintenance and incidents", initial("operator"), false),
+        role(
+            "operator",
+            "Operator",
+            "Runs the catalog, health checks, maintenance and incidents",
+            initial("operator"),
+            false,
+        ),
     ]
 }

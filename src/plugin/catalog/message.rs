@@ -57,7 +57,7 @@ impl From<Contact> for pb::SystemContact {
 }
 
 /// A group with its members.
-pub(super) fn group(group: Group, members: Vec<SystemId>) -> pb::Group {
+pub(super) fn group(group: Group, members: &[SystemId]) -> pb::Group {
     pb::Group {
         id: group.id.to_string(),
         name: group.name,
@@ -74,7 +74,11 @@ pub(super) fn groups(found: Vec<Group>, memberships: Vec<(GroupId, SystemId)>) -
     for (group, system) in memberships {
         members.entry(group).or_default().push(system);
     }
-    found.into_iter().map(|found| (members.remove(&found.id).unwrap_or_default(), found)).map(|(m, g)| group(g, m)).collect()
+    let with_members = |found: Group| {
+        let members = members.remove(&found.id).unwrap_or_default();
+        group(found, &members)
+    };
+    found.into_iter().map(with_members).collect()
 }
 
 impl From<pb::SystemChanges> for SystemChanges {

@@ -1,8 +1,6 @@
 //! The procedures of the catalog: `CatalogService`.
 
-use super::domain::{
-    self, Contact, ContactId, ContactKind, Group, GroupId, System, SystemId, View, ViewId,
-};
+use super::domain::{self, Contact, ContactId, ContactKind, Group, GroupId, System, SystemId, View, ViewId};
 use super::message;
 use crate::access::Call;
 use crate::contract::Page;
@@ -127,7 +125,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.writer().await?;
         store.insert_group(&new).await?;
         store.commit(call.did("group.created", new.id)).await?;
-        reply(pb::CreateGroupResponse { group: Some(message::group(new, vec![])) })
+        reply(pb::CreateGroupResponse { group: Some(message::group(new, &[])) })
     }
 
     async fn update_group(&self, request: Request<pb::UpdateGroupRequest>) -> Reply<pb::UpdateGroupResponse> {
@@ -337,7 +335,8 @@ impl Reader {
 
     async fn with_its_members(&mut self, group: Group) -> Result<pb::Group> {
         let memberships = self.memberships(std::slice::from_ref(&group), domain::MEMBERSHIPS_MAX).await?;
-        Ok(message::group(group, memberships.into_iter().map(|(_, system)| system).collect()))
+        let members: Vec<_> = memberships.into_iter().map(|(_, system)| system).collect();
+        Ok(message::group(group, &members))
     }
 }
 

@@ -97,12 +97,8 @@ impl Reader {
     }
 
     pub(super) async fn count_members(&mut self, group: GroupId) -> Result<i64> {
-        let (count,) = sql!(
-            self,
-            fetch_one as (i64,),
-            "select count(*) from catalog_group_member where group_id = $1",
-            group
-        )?;
+        let (count,) =
+            sql!(self, fetch_one as (i64,), "select count(*) from catalog_group_member where group_id = $1", group)?;
         Ok(count)
     }
 
@@ -265,13 +261,7 @@ impl Writer {
 
     /// 0 if it is no member.
     pub(super) async fn delete_member(&mut self, group: GroupId, system: SystemId) -> Result<u64> {
-        sql!(
-            self,
-            execute,
-            "delete from catalog_group_member where group_id = $1 and system_id = $2",
-            group,
-            system
-        )
+        sql!(self, execute, "delete from catalog_group_member where group_id = $1 and system_id = $2", group, system)
     }
 
     pub(super) async fn insert_view(&mut self, new: &View) -> Result<u64> {
@@ -290,7 +280,12 @@ impl Writer {
         )
     }
 
-    pub(super) async fn update_view(&mut self, id: ViewId, changes: ViewChanges, now: Timestamp) -> Result<Option<View>> {
+    pub(super) async fn update_view(
+        &mut self,
+        id: ViewId,
+        changes: ViewChanges,
+        now: Timestamp,
+    ) -> Result<Option<View>> {
         let (description_changes, description) = changes.description.binds();
         let (configuration_changes, configuration) = changes.configuration.binds();
         sql!(

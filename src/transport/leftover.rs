@@ -1,0 +1,84 @@
+//! What is left of a body when the answer is ready.
+//!
+//! Most refusals are decided from the head. On HTTP/1.1 the body is then still under way, and closing the connection on
+//! it would lose the answer: the client meets a broken pipe before it reads. So a little of it is read and thrown away;
+//! if there is more, the answer says that the connection ends. HTTP/2 ends one stream and keeps the connection.
+
+use axum::body::{Body, Bytes, HttpBody};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response, Version};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// An honest body that was on its way arrives within this.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Four times the largest body: a client that sends a little too much still reads why it is refused.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A handle on the body that the handler reads; `None` where nothing needs to be settled.
+pub(super) struct Leftover(Option<Shared>);
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Body>>);
+
+impl Leftover {
+    /// Gives the handler a body to read, and keeps a hand on it.
+    pub(super) fn split(request: Request<Body>) -> (Request<Body>, Self) {
+        // Who expects 100-continue has not sent the body, and must not be asked for it now.
+        let is_settled = request.version() >= Version::HTTP_2
+            || request.body().is_end_stream()
+            || request.headers().contains_key(EXPECT);
+        if is_settled {
+            return (request, Self(None));
+        }
+        let (head, body) = request.into_parts();
+        let shared = Shared(Arc::new(Mutex::new(body)));
+        (Request::from_parts(head, Body::new(shared.clone())), Self(Some(shared)))
+    }
+
+    /// Reads what is left, within reason, and says so if that is not all.
+    pub(super) async fn settle(self, mut response: Response<Body>) -> Response<Body> {
+        let Some(body) = self.0 else { return response };
+        if !body.is_end_stream() && !timeout(PATIENCE, drain(body)).await.unwrap_or(false) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Whether the end was reached.
+async fn drain(mut body: Shared) -> bool {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        bytes += frame.into_data().map_or(0, |data| data.len());
+        if bytes > BYTES_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
+}
