@@ -1,7 +1,6 @@
-// Calls Checkmate with oRPC's own client, unmodified: its envelope, its dates, its errors, its batches.
+// Calls Checkmate with oRPC's own client, unmodified: its envelope, its dates, its errors.
 import { createORPCClient, ORPCError } from '@orpc/client'
 import { RPCLink } from '@orpc/client/fetch'
-import { BatchLinkPlugin } from '@orpc/client/plugins'
 import { ADMIN_KEY, BAD_KEY, expect, READER_KEY, UNKNOWN_ID, URL_BASE } from './check.js'
 
 const admin = clientWith(ADMIN_KEY)
@@ -51,24 +50,9 @@ await refused('400 for a blank name, with the field in its data', admin.catalog.
   data: { issues: [{ path: ['name'], message: 'Required' }] },
 })
 
-for (const mode of ['buffered', 'streaming']) {
-  const batching = clientWith(READER_KEY, [
-    new BatchLinkPlugin({ mode, groups: [{ condition: () => true, context: {} }] }),
-  ])
-  expect(
-    `a ${mode} batch answers every call`,
-    await Promise.all([
-      batching.catalog.getSystems(),
-      batching.catalog.getGroups(),
-      batching.catalog.getSystem({ systemId: UNKNOWN_ID }).catch(error => error.message),
-    ]),
-    [[], [], `System not found: ${UNKNOWN_ID}`],
-  )
-}
-
-function clientWith(key, plugins = []) {
+function clientWith(key) {
   const headers = key ? { authorization: `Bearer ${key}` } : {}
-  return createORPCClient(new RPCLink({ url: `${URL_BASE}/api`, headers, plugins }))
+  return createORPCClient(new RPCLink({ url: `${URL_BASE}/api`, headers }))
 }
 
 async function refused(claim, call, { data, ...wanted }) {
