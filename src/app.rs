@@ -40,12 +40,16 @@ pub enum Sharing {
 impl Foundation {
     /// Opens the database, brings it up to date, and reads what the Gate decides from.
     pub async fn open(config: Config, clock: Clock, sharing: Sharing) -> Result<Self> {
+        Self::try_open(config, clock, sharing).await.map_err(in_words)
+    }
+
+    async fn try_open(config: Config, clock: Clock, sharing: Sharing) -> Result<Self> {
         let location = Location::parse(&config.database)?;
         let lock = match (location.file(), sharing) {
             (Some(path), Sharing::Alone) => Some(FileLock::take(path)?),
             _ => None,
         };
-        let database = Database::connect(&location, config.limits.database_connections).await.map_err(unreachable)?;
+        let database = Database::connect(&location, config.limits.database_connections).await?;
         migrate(&database, &location, sharing).await?;
         let configured = config.instance_key.as_ref().map(|key| key.as_str());
         let key = Arc::new(InstanceKey::load(configured, &location, Entropy)?);
@@ -53,7 +57,7 @@ impl Foundation {
         let hashing = Hashing::default();
         let gate = Gate::new(snapshot.clone(), key.clone(), hashing.clone(), database.clone(), clock.clone());
         let pages = Arc::new(key.page_key());
-        let checks = Checks { pages: pages.clone(), json_depth_max: config.limits.json_depth };
+        let checks = Checks { pages: pages.clone() };
         let ids = Arc::new(Ids::new(clock.clone()));
         let kernel = Kernel { database, snapshot, key, hashing, entropy: Entropy, ids, pages };
         let foundation = Self { kernel, gate, clock, checks, config, lock };
@@ -71,7 +75,8 @@ impl Foundation {
         let input =
             Value::parse(text.as_bytes(), self.config.limits.json_depth).map_err(|why| Error::bug(why.to_string()))?;
         let face = faces.get(method.path).ok_or_else(unknown)?;
-        Ok(face.prepare(self.gate.admit(method, &caller)?, &input)?.run(false).await?.json)
+        let prepared = face.prepare(self.gate.admit(method, &caller)?, &input)?;
+        Ok(prepared.run(false).await.map_err(in_words)?.json)
     }
 
     /// Closes the database.
@@ -210,10 +215,7 @@ async fn migrate(database: &Database, location: &Location, sharing: Sharing) -> 
     database.migrate().await
 }
 
-/// An error of connecting, in words: there is no request to answer yet.
-fn unreachable(error: Error) -> Error {
-    if let Error::Internal(cause) = error {
-        return Error::Refused(format!("cannot open the database: {cause}"));
-    }
-    error
+/// An internal error with its cause: here the operator reads it, not a caller.
+fn in_words(error: Error) -> Error {
+    if let Error::Internal(cause) = error { Error::Refused(cause) } else { error }
 }

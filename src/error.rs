@@ -168,9 +168,6 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         /// The message travels percent-encoded in a header, and peers accept few KiB of those.
         const MESSAGE_CHARS_MAX: usize = 1_000;
-        if let Error::Internal(cause) = &error {
-            tracing::error!(cause, "a request failed");
-        }
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
         let has_details = matches!(error, Error::Invalid(_) | Error::Unavailable(_) | Error::TooMany);
         let mut status = Status::new(error.row().grpc, message);

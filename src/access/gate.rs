@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::world::Clock;
 use std::sync::Arc;
 
+/// The role of callers without a key; no application has it.
+pub const ANONYMOUS: &str = "anonymous";
+
 /// Decides. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate(Arc<Parts>);
@@ -84,7 +87,7 @@ impl Gate {
         snapshot.must_be_fresh()?;
         let text = match credential {
             Credential::None => {
-                let roles = snapshot.roles(["anonymous"]);
+                let roles = snapshot.roles([ANONYMOUS]);
                 return Ok(Arc::new(Caller { identity: Identity::Anonymous, roles }));
             }
             Credential::Unreadable => return Err(Error::BadCredential),
@@ -106,7 +109,8 @@ impl Gate {
         };
         known.usage.touch(now);
         let identity = Identity::Application { id: known.id, name: known.name.clone(), expires_at: known.expires_at };
-        let roles = snapshot.roles(known.roles.iter().map(String::as_str));
+        // Everybody may do what callers without a key may, or a key would be worse than none.
+        let roles = snapshot.roles(known.roles.iter().map(String::as_str).chain([ANONYMOUS]));
         Ok(Arc::new(Caller { identity, roles }))
     }
 
@@ -130,7 +134,7 @@ impl Gate {
     /// Whether callers without a credential may call anything at all.
     #[must_use]
     pub fn admits_anonymous(&self) -> bool {
-        self.0.snapshot.roles(["anonymous"]).iter().any(|role| !role.grants.is_empty())
+        self.0.snapshot.roles([ANONYMOUS]).iter().any(|role| !role.grants.is_empty())
     }
 
     /// A secret without a usable tag (the instance key is another one now): Argon2 decides, and the tag is kept.

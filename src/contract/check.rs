@@ -8,6 +8,10 @@ use crate::access::Grant;
 use crate::json::{Names, encode};
 use prost_types::value::Kind;
 
+/// How deep free JSON may nest. A level of it is three of Protobuf, whose readers stop at a hundred: what is stored
+/// through one protocol must be readable through the other.
+pub const FREE_JSON_DEPTH_MAX: usize = 30;
+
 /// A message whose fields can be checked. Generated.
 pub trait Validate {
     /// Reports what is wrong, and brings texts into their final form.
@@ -47,7 +51,6 @@ pub enum Format {
 /// Where checking stands, and what was wrong so far.
 pub struct Checker<'c> {
     pages: &'c PageKey,
-    json_depth_max: usize,
     path: Path,
     issues: Issues,
 }
@@ -55,8 +58,8 @@ pub struct Checker<'c> {
 impl<'c> Checker<'c> {
     /// Starts with what decoding already found.
     #[must_use]
-    pub fn new(pages: &'c PageKey, json_depth_max: usize, found: Issues) -> Self {
-        Self { pages, json_depth_max, path: Path::default(), issues: found }
+    pub fn new(pages: &'c PageKey, found: Issues) -> Self {
+        Self { pages, path: Path::default(), issues: found }
     }
 
     /// What was wrong.
@@ -160,7 +163,7 @@ impl<'c> Checker<'c> {
     pub fn object(&mut self, key: &str, object: Option<&prost_types::Struct>, required: bool, bytes_max: usize) {
         match object {
             Some(object) => self.inside(key, |check| {
-                if check.free_object(object, check.json_depth_max) {
+                if check.free_object(object, FREE_JSON_DEPTH_MAX) {
                     check.size(encode::object_text(object).len(), bytes_max);
                 }
             }),
@@ -173,7 +176,7 @@ impl<'c> Checker<'c> {
     pub fn any(&mut self, key: &str, value: Option<&prost_types::Value>, required: bool, bytes_max: usize) {
         match value {
             Some(value) => self.inside(key, |check| {
-                if check.free(value, check.json_depth_max) {
+                if check.free(value, FREE_JSON_DEPTH_MAX) {
                     check.size(encode::any_text(value).len(), bytes_max);
                 }
             }),

@@ -88,8 +88,6 @@ impl Answer {
 pub struct Checks {
     /// Opens page tokens.
     pub pages: Arc<PageKey>,
-    /// How deep free JSON may nest.
-    pub json_depth_max: usize,
 }
 
 impl Checks {
@@ -115,7 +113,7 @@ impl Checks {
     }
 
     fn validate<M: Validate>(&self, message: &mut M, found: Issues) -> Result<()> {
-        let mut checker = Checker::new(&self.pages, self.json_depth_max, found);
+        let mut checker = Checker::new(&self.pages, found);
         message.validate(&mut checker);
         let issues = checker.finish();
         if issues.is_empty() { Ok(()) } else { Err(Error::Invalid(issues)) }

@@ -30,7 +30,12 @@ type Outcome = Option<Result<Answer>>;
 /// Answers, also when it refuses.
 pub(super) async fn batch(shared: &Shared, plugin: &str, request: Request, id: &RequestId) -> Response<Body> {
     let done = answer(shared, plugin, request, id).await;
-    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, id))
+    done.unwrap_or_else(|error| {
+        if let Error::Internal(cause) = &error {
+            tracing::error!(cause, "a batch failed");
+        }
+        Dialect::Plain.refuse(&error, id)
+    })
 }
 
 async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &RequestId) -> Result<Response<Body>> {
@@ -51,7 +56,7 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
         let method = method_named(plugin_id, name);
         let prepared = prepare(shared, plugin_id, name, method, &caller, input);
         if let (Some(method), Err(error)) = (method, &prepared) {
-            shared.metrics.count(method, Protocol::Json, checked, Some(error));
+            shared.note(method, Protocol::Json, checked, Some(error));
         }
         match prepared {
             Err(error) if !is_lenient => {
@@ -138,7 +143,7 @@ async fn run_one(shared: &Shared, call: Result<Prepared>, deadline: Instant) -> 
     let prepared = call?;
     let (method, started) = (prepared.method, Clock::now());
     let done = run::run(method.query, deadline, &shared.tasks, prepared.run(false)).await.flatten();
-    shared.metrics.count(method, Protocol::Json, started, done.as_ref().err());
+    shared.note(method, Protocol::Json, started, done.as_ref().err());
     done
 }
 

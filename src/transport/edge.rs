@@ -2,6 +2,7 @@
 
 use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
+use super::metrics::Protocol;
 use super::single::Face;
 use super::{Limits, Metrics, grpc, http};
 use crate::access::gate::Credential;
@@ -48,6 +49,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Counts a call, and logs what is ours to fix: the only place that does, so it is logged once.
+    pub(super) fn note(&self, method: &Method, protocol: Protocol, started: Instant, outcome: Option<&Error>) {
+        self.metrics.count(method, protocol, started, outcome);
+        if let Some(Error::Internal(cause)) = outcome {
+            tracing::error!(procedure = method.path, cause, "a call failed");
+        }
+    }
+
     /// Who calls; counts credentials that are no good.
     pub(super) async fn authenticate(&self, credential: Credential<'_>) -> Result<Arc<Caller>> {
         let caller = self.gate.authenticate(credential).await;
@@ -170,13 +179,10 @@ impl Drop for InFlight<'_> {
 }
 
 fn refuse(is_grpc: bool, error: Error, id: &RequestId) -> Response<Body> {
-    if is_grpc {
-        return tonic::Status::from(error).into_http();
-    }
     if let Error::Internal(cause) = &error {
         tracing::error!(cause, "a request failed");
     }
-    Dialect::Plain.refuse(&error, id)
+    if is_grpc { tonic::Status::from(error).into_http() } else { Dialect::Plain.refuse(&error, id) }
 }
 
 /// The caller's own id for the request if it is fit for a log, else a new one.

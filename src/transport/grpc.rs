@@ -88,7 +88,7 @@ impl Service<Request<GrpcBody>> for Gated {
             if let Some(method) = method {
                 let status = done.as_ref().ok().and_then(|response| response.extensions().get::<Status>());
                 let failed = status.map(Error::from_status).or_else(|| done.as_ref().err().cloned());
-                shared.metrics.count(method, Protocol::Grpc, started, failed.as_ref());
+                shared.note(method, Protocol::Grpc, started, failed.as_ref());
             }
             Ok(done.unwrap_or_else(|error| Status::from(error).into_http()))
         })
@@ -132,6 +132,8 @@ fn blame(mut response: Response<GrpcBody>) -> Response<GrpcBody> {
     } else {
         return response;
     };
+    let blamed = Status::new(code, status.message());
     response.headers_mut().insert("grpc-status", HeaderValue::from(code as i32));
+    response.extensions_mut().insert(blamed);
     response
 }

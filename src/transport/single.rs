@@ -23,7 +23,7 @@ pub(super) async fn single(
     let started = Instant::now();
     let done = answer(shared, method, request).await;
     if let Some(method) = method {
-        shared.metrics.count(method, Protocol::Json, started, done.as_ref().err());
+        shared.note(method, Protocol::Json, started, done.as_ref().err());
     }
     done.unwrap_or_else(|error| Dialect::Enveloped.refuse(&error, id))
 }

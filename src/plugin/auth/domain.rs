@@ -7,8 +7,8 @@ use crate::database::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto::checkmate::auth::v1 as pb;
 
-/// The role of callers without a key; no application has it.
-pub const ANONYMOUS: &str = "anonymous";
+pub use crate::access::gate::ANONYMOUS;
+
 /// The role that every new application gets.
 pub const APPLICATIONS: &str = "applications";
 /// The role that allows everything and is never changed.

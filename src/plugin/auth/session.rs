@@ -1,5 +1,6 @@
 //! What a caller can learn about itself: `SessionService`.
 
+use super::domain::ANONYMOUS;
 use crate::access::{Call, Identity};
 use crate::database::Timestamp;
 use crate::error::{Error, Reply, reply};
@@ -25,7 +26,7 @@ impl SessionService for Session {
             r#type: pb::IdentityType::Application.into(),
             id: id.to_string(),
             name: name.to_string(),
-            roles: call.caller.roles.iter().map(|role| role.id.clone()).collect(),
+            roles: call.caller.roles.iter().map(|role| role.id.clone()).filter(|role| role != ANONYMOUS).collect(),
             permissions: call.caller.grants().names(),
             expires_at: expires_at.map(Timestamp::message),
         })
