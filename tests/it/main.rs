@@ -13,6 +13,7 @@
 )]
 
 mod batch;
+mod codegen;
 mod dynamic;
 mod errors;
 mod house;
