@@ -117,6 +117,7 @@ impl Fixture {
             "catalog.updateView" => json!({"id": self.view, "data": {"configuration": null}}),
             "catalog.deleteView" => json!(self.doomed_view),
             "catalog.addSystemContact" => json!({"systemId": self.system, "type": "user", "userId": "u1"}),
+            "catalog.getSystemContact" => json!({"contactId": self.contact}),
             "catalog.removeSystemContact" => json!(self.contact),
             "catalog.notifySystemSubscribers" => {
                 json!({"systemId": self.system, "title": "t", "body": "b", "importance": "warning"})

@@ -258,6 +258,16 @@ impl CatalogService for Catalog {
         reply(pb::ListSystemContactsResponse { contacts: messages(found), next_page_token })
     }
 
+    async fn get_system_contact(
+        &self,
+        request: Request<pb::GetSystemContactRequest>,
+    ) -> Reply<pb::GetSystemContactResponse> {
+        let (_, request) = Call::open(request)?;
+        let id = ContactId::parse(&request.contact_id)?;
+        let found = self.kernel.database.reader().await?.contact(id).await?;
+        reply(pb::GetSystemContactResponse { contact: Some(found.ok_or_else(|| missing("Contact", id))?.into()) })
+    }
+
     async fn add_system_contact(
         &self,
         request: Request<pb::AddSystemContactRequest>,

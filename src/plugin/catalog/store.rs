@@ -138,6 +138,15 @@ impl Reader {
         )
     }
 
+    pub(super) async fn contact(&mut self, id: ContactId) -> Result<Option<Contact>> {
+        sql!(
+            self,
+            fetch_optional as Contact,
+            "select id, system_id, kind, user_id, email, label, created_at from catalog_contact where id = $1",
+            id
+        )
+    }
+
     pub(super) async fn count_contacts(&mut self, system: SystemId) -> Result<i64> {
         let (count,) =
             sql!(self, fetch_one as (i64,), "select count(*) from catalog_contact where system_id = $1", system)?;
