@@ -78,6 +78,8 @@ impl Fixture {
             | "catalog.getGroups"
             | "catalog.getViews" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
+            "auth.getApplication" => json!({"applicationId": self.application}),
+            "auth.getRole" => json!({"roleId": self.role}),
             "auth.createApplication" => {
                 json!({"name": " deploy ", "description": null, "expiresAt": "2027-01-01T01:00:00+01:00"})
             }

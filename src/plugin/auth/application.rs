@@ -4,7 +4,7 @@ use super::domain::{self, Application, Role, WayIn};
 use super::store::Secret;
 use crate::access::{ApplicationId, Call, Token};
 use crate::contract::{Change, Page};
-use crate::database::{Timestamp, Writer};
+use crate::database::{Reader, Timestamp, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
 use crate::proto::checkmate::auth::v1::{self as pb, application_service_server::ApplicationService};
@@ -38,6 +38,12 @@ impl ApplicationService for Applications {
         let mut found = store.applications(&page, message.name_contains.as_deref(), message.role.as_deref()).await?;
         let next_page_token = self.kernel.pages.cut(&message, &page, &mut found, |last| last.id.to_string());
         reply(pb::ListApplicationsResponse { applications: self.messages(found), next_page_token })
+    }
+
+    async fn get_application(&self, request: Request<pb::GetApplicationRequest>) -> Reply<pb::GetApplicationResponse> {
+        let (_, message) = Call::open(request)?;
+        let found = self.kernel.database.reader().await?.must_have_application(&message.application_id).await?;
+        reply(pb::GetApplicationResponse { application: Some(self.message(found)) })
     }
 
     async fn create_application(
@@ -189,12 +195,14 @@ impl Kernel {
     }
 }
 
-impl Writer {
+impl Reader {
     async fn must_have_application(&mut self, id: &str) -> Result<Application> {
         let found = self.application(ApplicationId::parse(id)?).await?;
         found.ok_or_else(|| Error::NotFound(format!("Application not found: {id}")))
     }
+}
 
+impl Writer {
     /// The roles with these ids; `NOT_FOUND` names the first that does not exist.
     pub(super) async fn must_have_roles(&mut self, ids: &[String]) -> Result<Vec<Role>> {
         domain::must_be_assignable(ids)?;

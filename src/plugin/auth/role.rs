@@ -3,7 +3,7 @@
 use super::domain::{self, ADMIN, Role, WayIn};
 use crate::access::{Call, Grants};
 use crate::contract::{Change, PERMISSIONS, Page};
-use crate::database::{Timestamp, Writer};
+use crate::database::{Reader, Timestamp};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
 use crate::proto::checkmate::auth::v1::{self as pb, role_service_server::RoleService};
@@ -33,6 +33,12 @@ impl RoleService for Roles {
         let position = |last: &Role| format!("{} {}", last.created_at.0, last.id);
         let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, position);
         reply(pb::ListRolesResponse { roles: found.into_iter().map(message).collect(), next_page_token })
+    }
+
+    async fn get_role(&self, request: Request<pb::GetRoleRequest>) -> Reply<pb::GetRoleResponse> {
+        let (_, request) = Call::open(request)?;
+        let found = self.kernel.database.reader().await?.must_have_role(&request.role_id).await?;
+        reply(pb::GetRoleResponse { role: Some(message(found)) })
     }
 
     async fn create_role(&self, request: Request<pb::CreateRoleRequest>) -> Reply<pb::CreateRoleResponse> {
@@ -119,7 +125,7 @@ impl Roles {
     }
 }
 
-impl Writer {
+impl Reader {
     async fn must_have_role(&mut self, id: &str) -> Result<Role> {
         self.role(id).await?.ok_or_else(|| Error::NotFound(format!("Role not found: {id}")))
     }
