@@ -14,6 +14,7 @@ use ::http::{HeaderName, HeaderValue, Request, Response};
 use axum::body::Body;
 use futures_util::FutureExt;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
+use tower_http::request_id::{MakeRequestId, PropagateRequestId, SetRequestId};
 use tracing::Instrument;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -125,27 +127,32 @@ impl Edge {
         &self.shared
     }
 
-    /// Answers a request. Nothing fails from here on: whatever happens has an answer.
+    /// Answers a request. Nothing fails from here on: whatever happens has an answer, with the id of the request.
     pub async fn answer(self, mut request: Request<Body>) -> Response<Body> {
-        let id = request_id(&request);
+        if !has_fit_id(&request) {
+            request.headers_mut().remove(REQUEST_ID);
+        }
+        let answer = tower::service_fn(move |request| self.clone().answer_with_id(request));
+        let answer = SetRequestId::x_request_id(PropagateRequestId::x_request_id(answer), NewId);
+        answer.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    async fn answer_with_id(self, mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let id = RequestId(id.to_owned());
         request.extensions_mut().insert(id.clone());
         let (is_grpc, started) = (grpc::is_grpc(&request), Instant::now());
         let (request, leftover) = Leftover::split(request);
         let span = tracing::info_span!("request", request.id = id.0, protocol = if is_grpc { "grpc" } else { "json" });
-        let mut response = async {
+        let answer = async {
             let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id)).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| refuse(is_grpc, Error::bug("answering panicked"), &id));
             let response = leftover.settle(response).await;
             let duration_ms = started.elapsed().as_secs_f64() * 1e3;
             tracing::debug!(status = response.status().as_u16(), duration_ms, "answered");
             response
-        }
-        .instrument(span)
-        .await;
-        if let Ok(id) = HeaderValue::from_str(&id.0) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
+        };
+        Ok(answer.instrument(span).await)
     }
 
     async fn within_places(self, request: Request<Body>, is_grpc: bool, id: &RequestId) -> Response<Body> {
@@ -185,13 +192,20 @@ fn refuse(is_grpc: bool, error: Error, id: &RequestId) -> Response<Body> {
     if is_grpc { tonic::Status::from(error).into_http() } else { Dialect::Plain.refuse(&error, id) }
 }
 
-/// The caller's own id for the request if it is fit for a log, else a new one.
-fn request_id<B>(request: &Request<B>) -> RequestId {
+/// Whether a request brings an id of its own that is fit for a log; it is kept then.
+fn has_fit_id(request: &Request<Body>) -> bool {
     const BYTES_MAX: usize = 64;
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let fit = |id: &&str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
-        !id.is_empty() && id.len() <= BYTES_MAX && id.bytes().all(plain)
-    };
-    RequestId(given.filter(fit).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned))
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
+    !given.is_empty() && given.len() <= BYTES_MAX && given.bytes().all(is_plain)
+}
+
+/// Makes ids for requests that bring none.
+#[derive(Clone, Copy)]
+struct NewId;
+
+impl MakeRequestId for NewId {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<tower_http::request_id::RequestId> {
+        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok().map(Into::into)
+    }
 }
