@@ -18,6 +18,7 @@ mod leftover;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+mod orpc_batch;
 mod run;
 mod single;
 

@@ -1,6 +1,7 @@
-// Calls Checkmate with oRPC's own client, unmodified: its envelope, its dates, its errors.
+// Calls Checkmate with oRPC's own client, unmodified: its envelope, its dates, its errors, its batches.
 import { createORPCClient, ORPCError } from '@orpc/client'
 import { RPCLink } from '@orpc/client/fetch'
+import { BatchLinkPlugin } from '@orpc/client/plugins'
 import { ADMIN_KEY, BAD_KEY, expect, READER_KEY, UNKNOWN_ID, URL_BASE } from './check.js'
 
 const admin = clientWith(ADMIN_KEY)
@@ -50,9 +51,25 @@ await refused('400 for a blank name, with the field in its data', admin.catalog.
   data: { issues: [{ path: ['name'], message: 'Required' }] },
 })
 
-function clientWith(key) {
+for (const mode of ['buffered', 'streaming']) {
+  const batching = clientWith(READER_KEY, [
+    new BatchLinkPlugin({ mode, groups: [{ condition: () => true, context: {} }] }),
+  ])
+  expect(
+    `a ${mode} batch answers every call`,
+    await Promise.all([
+      batching.catalog.getSystems(),
+      batching.catalog.getGroups(),
+      batching.auth.whoAmI().then(({ name }) => name),
+      batching.catalog.getSystem({ systemId: UNKNOWN_ID }).catch(error => error.message),
+    ]),
+    [[], [], 'reader', `System not found: ${UNKNOWN_ID}`],
+  )
+}
+
+function clientWith(key, plugins = []) {
   const headers = key ? { authorization: `Bearer ${key}` } : {}
-  return createORPCClient(new RPCLink({ url: `${URL_BASE}/api`, headers }))
+  return createORPCClient(new RPCLink({ url: `${URL_BASE}/api`, headers, plugins }))
 }
 
 async function refused(claim, call, { data, ...wanted }) {
