@@ -108,7 +108,8 @@ fn read_file(named: Option<&Path>) -> Result<File> {
     match std::fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|why| {
             // The whole error quotes the line, which may hold a password.
-            let line = why.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+            let before = why.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
             Error::Refused(format!("{shown}, line {line}: {}", why.message()))
         }),
         Err(why) if why.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
