@@ -30,6 +30,7 @@ pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
     };
     let broken = |why: tonic_reflection::server::Error| Error::bug(format!("reflection: {why}"));
     let routes = routes
