@@ -158,21 +158,13 @@ impl App {
             teller.send_if_modified(|known| std::mem::replace(known, well) != well);
         }));
         let keeper = tokio::spawn(usage::keep(snapshot.clone(), database.clone(), following.clone()));
-        let reporter = tokio::spawn(report_health(health, services, listener_of_health, stop.clone()));
-        let stopping = self.stop.clone();
-        let relay = tokio::spawn({
-            let stop = stop.clone();
-            async move {
-                stop.cancelled().await;
-                stopping.cancel();
-            }
-        });
+        let reporter = tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
 
         listener::serve(listener, edge, stop, foundation.config.drain_timeout).await;
 
         following.cancel();
         let mut done = Ok(());
-        for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter), ("stop", relay)] {
+        for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter)] {
             if let Err(why) = task.await {
                 done = Err(Error::bug(format!("the task {name:?} failed: {why}")));
             }
@@ -183,22 +175,28 @@ impl App {
     }
 }
 
-/// Tells `grpc.health.v1` whether the database answers, and that the server stops.
+/// Tells `grpc.health.v1` whether the database answers, and that the server stops; only then `stopping` ends the streams
+/// of those who listen.
 async fn report_health(
     health: tonic_health::server::HealthReporter,
     services: Vec<&'static str>,
     mut hears: watch::Receiver<bool>,
     stop: CancellationToken,
+    stopping: CancellationToken,
 ) {
     loop {
-        let well = *hears.borrow_and_update() && !stop.is_cancelled();
+        let stops = stop.is_cancelled();
+        let well = *hears.borrow_and_update() && !stops;
         let status = if well { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in &services {
             health.set_service_status(*service, status).await;
         }
+        if stops {
+            stopping.cancel();
+        }
         tokio::select! {
             changed = hears.changed() => if changed.is_err() { return },
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            () = stop.cancelled(), if !stops => {}
         }
     }
 }

@@ -6,12 +6,16 @@ use super::{credential, deadline, run};
 use crate::contract::{DESCRIPTORS, Method, method_at};
 use crate::error::{Error, Result};
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -115,8 +119,10 @@ async fn pass(
     }
     let deadline = deadline::read(request.headers(), shared.request_time())?;
     let Some(method) = method else {
-        // Health and reflection stream for as long as their caller listens.
-        return Ok(routes.oneshot(request).await.unwrap_or_else(|never| match never {}));
+        // Health and reflection stream for as long as their caller listens, or until the server stops.
+        let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
+        return Ok(response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false })));
     };
     let done = run::run(method.query, deadline, &shared.tasks, routes.oneshot(request)).await?;
     Ok(blame(done.unwrap_or_else(|never| match never {})))
@@ -137,4 +143,39 @@ fn blame(mut response: Response<GrpcBody>) -> Response<GrpcBody> {
     response.headers_mut().insert("grpc-status", HeaderValue::from(code as i32));
     response.extensions_mut().insert(blamed);
     response
+}
+
+/// A stream without an end of its own, which the end of the server ends: stopping does not wait for who only listens.
+struct UntilStop {
+    body: GrpcBody,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    has_ended: bool,
+}
+
+impl http_body::Body for UntilStop {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        // What was to be said before the end is said.
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        ready!(self.stopped.as_mut().poll(context));
+        self.has_ended = true;
+        let mut trailers = HeaderMap::new();
+        Status::unavailable("The server stops").add_header(&mut trailers)?;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
