@@ -52,6 +52,11 @@ pub fn request(path: &str, input: &Value) -> DynamicMessage {
     DynamicMessage::deserialize(method.input(), canonical).unwrap()
 }
 
+/// A response message from its bytes.
+pub fn response(path: &str, bytes: &[u8]) -> DynamicMessage {
+    DynamicMessage::decode(method(path).output(), bytes).unwrap()
+}
+
 /// The JSON result for a response message.
 pub fn result(path: &str, message: &DynamicMessage) -> Value {
     let method = method(path);

@@ -13,11 +13,17 @@
 )]
 
 mod batch;
+mod cli;
 mod codegen;
+mod description;
 mod dynamic;
 mod errors;
 mod house;
 mod matrix;
 mod parity;
+mod protocols;
+mod raw;
 mod samples;
 mod server;
+mod storage;
+mod wire;
