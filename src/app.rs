@@ -158,7 +158,8 @@ impl App {
             teller.send_if_modified(|known| std::mem::replace(known, well) != well);
         }));
         let keeper = tokio::spawn(usage::keep(snapshot.clone(), database.clone(), following.clone()));
-        let reporter = tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
+        let reporter =
+            tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
 
         listener::serve(listener, edge, stop, foundation.config.drain_timeout).await;
 

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::transport::Limits;
+use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +26,10 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "CHECKMATE_DRAIN_TIMEOUT", global = true)]
     drain_timeout: Option<String>,
     /// Show the contract (reflection, openapi.json, GET /api/{pluginId}/) only to callers with a key
-    #[arg(long, env = "CHECKMATE_PRIVATE_CONTRACT", global = true)]
+    #[arg(long, env = "CHECKMATE_PRIVATE_CONTRACT", value_parser = BoolishValueParser::new(), global = true)]
     private_contract: bool,
     /// Never make the application `bootstrap` at first start
-    #[arg(long, env = "CHECKMATE_NO_BOOTSTRAP", global = true)]
+    #[arg(long, env = "CHECKMATE_NO_BOOTSTRAP", value_parser = BoolishValueParser::new(), global = true)]
     no_bootstrap: bool,
 }
 
@@ -89,7 +90,7 @@ impl Config {
 /// What to log: the syntax of `tracing_subscriber::EnvFilter`.
 #[must_use]
 pub fn log_filter() -> String {
-    environment("CHECKMATE_LOG").ok().flatten().unwrap_or_else(|| "info".into())
+    environment("CHECKMATE_LOG").ok().flatten().unwrap_or_else(|| "info,sqlx=warn".into())
 }
 
 /// An environment variable; the error of one that is not UTF-8 does not repeat it.

@@ -183,10 +183,10 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         const AWAY: Error = Error::Unavailable("The database cannot be reached");
         const BUSY: Error = Error::Unavailable("The database is busy");
-        if let sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed = error {
-            return BUSY;
+        if let sqlx::Error::PoolTimedOut = error {
+            return Self::Unavailable("The database did not answer in time");
         }
-        if let sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed = error {
+        if let sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed = error {
             return AWAY;
         }
         let Some(refusal) = error.as_database_error() else { return Self::Internal(error.to_string()) };

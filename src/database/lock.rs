@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Holds `<database>.lock` until dropped; the operating system releases it when the process dies, whatever the way.
@@ -23,6 +24,16 @@ impl FileLock {
             ))),
             Err(TryLockError::Error(why)) => Err(Error::Refused(format!("cannot lock {shown}: {why}"))),
         }
+    }
+}
+
+/// Makes the file of a new database readable by its owner only; SQLite gives its companions the same mode.
+pub(super) fn create_private(database: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(database) {
+        Err(why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Refused(format!("cannot make {}: {why}", database.display())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -98,6 +98,7 @@ impl Database {
     pub async fn connect(location: &Location, connections: u32) -> Result<Self> {
         match location {
             Location::Sqlite(path) => {
+                lock::create_private(path)?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)

@@ -42,6 +42,7 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
     let (head, body) = request.into_parts();
     let caller = shared.authenticate(credential::read(&head.headers)).await?;
     if plugin(plugin_id).is_none() {
+        shared.may_read_contract(&caller)?;
         return Err(Error::NoProcedure(format!("Plugin not found: {plugin_id}")));
     }
     shared.must_be_able_to_call(&caller)?;

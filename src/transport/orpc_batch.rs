@@ -141,6 +141,6 @@ async fn one(shared: Arc<Shared>, index: usize, request: Request, id: RequestId)
         Dialect::Enveloped.refuse(&Error::Method("POST"), &id)
     };
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     [format!(r#"{{"index":{index},"status":{status},"body":"#).as_bytes(), &body, b"}"].concat()
 }

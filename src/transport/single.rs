@@ -35,6 +35,9 @@ async fn answer(
 ) -> Result<Response<axum::body::Body>> {
     let (head, body) = request.into_parts();
     let caller = shared.authenticate(credential::read(&head.headers)).await?;
+    if method.is_none() {
+        shared.may_read_contract(&caller)?;
+    }
     let method = method.ok_or_else(|| {
         let mut path = head.uri.path().trim_matches('/').splitn(3, '/').skip(1);
         let (plugin, name) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
