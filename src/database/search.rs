@@ -1,9 +1,10 @@
 //! Case-insensitive search: `like` and `lower` differ between the databases, so names are stored folded as well.
 
-/// A name as it is compared.
+/// A name as it is compared. By way of the upper case, and character by character: `ß` is `SS`, and a sigma is the same
+/// letter wherever it stands in a word.
 #[must_use]
 pub fn folded(name: &str) -> String {
-    name.to_lowercase()
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// A pattern for `like … escape '!'` that matches folded names containing a text.
@@ -22,6 +23,13 @@ pub fn containing(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn case_is_nothing_to_a_search() {
+        for [one, other] in [["ΟΔΟΣ", "οδος"], ["οδος", "οδοσ"], ["STRASSE", "straße"], ["ÄÖ", "äö"]] {
+            assert_eq!(super::folded(one), super::folded(other), "{one} {other}");
+        }
+    }
+
     #[test]
     fn wildcards_of_the_caller_are_taken_literally() {
         assert_eq!(super::containing("50%_Off!"), "%50!%!_off!!%");
