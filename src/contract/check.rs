@@ -10,7 +10,7 @@ use prost_types::value::Kind;
 
 /// How deep free JSON may nest. A level of it is three of Protobuf, whose readers stop at a hundred: what is stored
 /// through one protocol must be readable through the other.
-pub const FREE_JSON_DEPTH_MAX: usize = 30;
+pub const FREE_JSON_DEPTH_MAX: usize = 32;
 
 /// A message whose fields can be checked. Generated.
 pub trait Validate {
@@ -259,6 +259,10 @@ impl<'c> Checker<'c> {
 
     fn free(&mut self, value: &prost_types::Value, depth: usize) -> bool {
         match &value.kind {
+            Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() > encode::EXACT_INTEGER_MAX => {
+                self.here("Whole numbers beyond 2^53 are not exact; send it as a string");
+                false
+            }
             Some(Kind::NumberValue(number)) if !number.is_finite() => {
                 self.here("JSON has only finite numbers");
                 false
@@ -274,6 +278,12 @@ impl<'c> Checker<'c> {
             }
             Some(Kind::StructValue(object)) => self.free_object(object, depth),
         }
+    }
+
+    /// How deep free JSON may nest here. JSON callers nest it inside of what is around it, so gRPC callers may not nest
+    /// it deeper either.
+    fn depth_left(&self) -> usize {
+        self.json_depth_max.saturating_sub(self.path.depth()).min(FREE_JSON_DEPTH_MAX)
     }
 
     fn deeper(&mut self, depth: usize) -> Option<usize> {

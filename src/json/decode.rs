@@ -205,11 +205,13 @@ pub fn any(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Value> {
 
 /// A double that is the number as written, or an issue: a rounded id would be lost data.
 fn exact(number: &serde_json::Number, at: &mut Decoder) -> Option<f64> {
-    let whole = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
-    if whole.is_some_and(|whole| whole > 1 << 53) {
+    let float = number.as_f64()?;
+    // 2^53 + 1 is 2^53 as a double already, and what exceeds 64 bits was read as one.
+    let beyond = number.as_i128().is_some_and(|whole| whole.unsigned_abs() > 1 << 53);
+    if beyond || (float.fract() == 0.0 && float.abs() > encode::EXACT_INTEGER_MAX) {
         return at.issue("Whole numbers beyond 2^53 are not exact; send it as a string");
     }
-    number.as_f64()
+    Some(float)
 }
 
 /// `"x"` as the input of a procedure that takes one field.
