@@ -280,12 +280,6 @@ impl<'c> Checker<'c> {
         }
     }
 
-    /// How deep free JSON may nest here. JSON callers nest it inside of what is around it, so gRPC callers may not nest
-    /// it deeper either.
-    fn depth_left(&self) -> usize {
-        self.json_depth_max.saturating_sub(self.path.depth()).min(FREE_JSON_DEPTH_MAX)
-    }
-
     fn deeper(&mut self, depth: usize) -> Option<usize> {
         let deeper = depth.checked_sub(1);
         if deeper.is_none() {

@@ -29,12 +29,6 @@ impl Path {
         self.0.pop();
     }
 
-    /// How many keys and items deep it is.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        self.0.len()
-    }
-
     fn covers(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
     }

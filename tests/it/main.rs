@@ -12,7 +12,13 @@
     reason = "one binary of tests: pub is what its other files use, and a panic is a test that fails"
 )]
 
+mod auth;
+mod auth_escalation;
+mod auth_roles;
 mod batch;
+mod catalog;
+mod catalog_lists;
+mod catalog_members;
 mod cli;
 mod codegen;
 mod description;

@@ -279,6 +279,21 @@ impl Caller {
         answer.body[procedure.split_once('.').unwrap().1].take()
     }
 
+    /// The rows of every page of a list, in order: `key` is where they stand, `input` says the size and the filters.
+    pub async fn pages(&self, procedure: &str, key: &str, mut input: Value) -> Vec<Vec<Value>> {
+        let mut pages = vec![];
+        loop {
+            let mut answer = self.call(procedure, input.clone()).await;
+            let Value::Array(rows) = answer[key].take() else { panic!("{procedure} has no {key}") };
+            pages.push(rows);
+            match answer["nextPageToken"].take() {
+                Value::Null => return pages,
+                token => input["pageToken"] = token,
+            }
+            assert!(pages.len() < 1_000, "{procedure} never ends");
+        }
+    }
+
     /// The same procedure over gRPC. The input and the result are in the JSON of the contract.
     pub async fn grpc(&self, procedure: &str, input: &Value) -> Result<Value, tonic::Status> {
         self.grpc_with(procedure, input, &[]).await
