@@ -147,7 +147,7 @@ impl Gate {
         let kept = store.set_tag(known.id, &hash, &tag.hex(), &self.0.key.name).await?;
         store.commit_unseen("a tag follows from the secret").await?;
         if kept > 0 {
-            self.0.snapshot.learn_tag(known.id, tag);
+            self.0.snapshot.learn_tag(known, tag);
         }
         // Replaced while it was being verified: then it is the old one.
         Ok(kept > 0)

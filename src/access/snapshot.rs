@@ -170,12 +170,15 @@ impl Snapshot {
         self.read(|tables| tables.applications.values().filter_map(row).collect())
     }
 
-    /// Takes the tag of a secret over that was verified the slow way.
-    pub(super) fn learn_tag(&self, id: ApplicationId, tag: &Tag) {
+    /// Takes the tag of a secret over that was verified the slow way, unless what it was verified for has been replaced
+    /// meanwhile: that may have been a new secret, and the tag is the old one's.
+    pub(super) fn learn_tag(&self, verified: &Arc<Known>, tag: &Tag) {
         let mut tables = self.0.tables.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = tables.applications.get_mut(&id) {
+        if let Some(known) = tables.applications.get_mut(&verified.id)
+            && Arc::ptr_eq(known, verified)
+        {
             *known = Arc::new(Known {
-                id,
+                id: known.id,
                 name: known.name.clone(),
                 roles: known.roles.clone(),
                 expires_at: known.expires_at,
