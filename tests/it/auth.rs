@@ -176,6 +176,20 @@ async fn a_new_secret_replaces_the_old_one_at_once() {
 }
 
 #[tokio::test]
+async fn keys_are_good_under_another_instance_key() {
+    let server = Server::start().await;
+    let (id, caller) = make(&server, json!({"name": "ci"})).await;
+    let forged = Token::generate(ApplicationId::parse(&id).unwrap(), Entropy).unwrap();
+    let server = server.restart_with(|config| config.instance_key = Some("cd".repeat(32).into())).await;
+    let (caller, wrong) = (server.with_key(caller.key.as_deref()), server.with_key(Some(forged.reveal())));
+    for when in ["verified slowly", "from then on by its tag"] {
+        assert_eq!((status(&wrong).await, status(&caller).await), (401, 200), "{when}");
+    }
+    let made = server.admin().call("auth.regenerateApplicationSecret", json!(id)).await;
+    assert_eq!((status(&caller).await, status(&server.with_key(made["secret"].as_str())).await), (401, 200));
+}
+
+#[tokio::test]
 async fn a_deleted_key_is_refused_at_once() {
     let server = Server::start().await;
     let (id, caller) = make(&server, json!({"name": "ci"})).await;
