@@ -420,9 +420,10 @@ async fn an_update_leaves_what_is_absent_and_clears_what_is_null() {
             server.clock.advance(Duration::from_secs(1));
             let mut input = change.clone();
             input["id"] = id.clone().into();
-            let updated = match over_grpc {
-                true => server.admin().grpc("auth.updateApplication", &input).await.unwrap(),
-                false => server.admin().call("auth.updateApplication", input).await,
+            let updated = if over_grpc {
+                server.admin().grpc("auth.updateApplication", &input).await.unwrap()
+            } else {
+                server.admin().call("auth.updateApplication", input).await
             };
             expected[field] = value.clone();
             expected["updatedAt"] = server.clock.in_future(Duration::ZERO).into();

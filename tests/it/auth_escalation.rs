@@ -150,7 +150,7 @@ async fn a_child_does_not_outlive_its_parent() {
     let server = Server::start().await;
     let (own, caller) = manager(&server, &[]).await;
     let endless = application(&server, json!([])).await;
-    let end = server.clock.in_future(Duration::from_secs(60));
+    let end = server.clock.in_future(Duration::from_mins(1));
     let (later, sooner) =
         (server.clock.in_future(Duration::from_secs(61)), server.clock.in_future(Duration::from_secs(9)));
     server.admin().call("auth.updateApplication", json!({"id": own, "expiresAt": end})).await;
@@ -177,13 +177,13 @@ async fn a_child_does_not_outlive_its_parent() {
 async fn a_key_that_renews_itself_gains_nothing() {
     let server = Server::start().await;
     let (own, caller) = manager(&server, &["catalog.catalog.read"]).await;
-    let end = server.clock.in_future(Duration::from_secs(60));
+    let end = server.clock.in_future(Duration::from_mins(1));
     server.admin().call("auth.updateApplication", json!({"id": own, "expiresAt": end})).await;
     let before = caller.call("auth.whoAmI", json!({})).await;
     let made = caller.call("auth.regenerateApplicationSecret", json!(own)).await;
     let renewed = server.with_key(made["secret"].as_str());
     assert_eq!(renewed.call("auth.whoAmI", json!({})).await, before);
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(Duration::from_mins(1));
     assert_eq!(renewed.json("auth.whoAmI", json!({})).await.status, 401);
 }
 
@@ -262,7 +262,7 @@ async fn somebody_who_may_do_everything_always_remains() {
     let server = Server::start().await;
     let admin = server.admin();
     let id = admin.call("auth.whoAmI", json!({})).await["id"].clone();
-    let end = server.clock.in_future(Duration::from_secs(60));
+    let end = server.clock.in_future(Duration::from_mins(1));
     // Somebody whose own key runs out is no way in for good.
     let short = json!({"name": "short", "roles": ["admin"], "expiresAt": end});
     admin.call("auth.createApplication", short).await;

@@ -71,9 +71,12 @@ async fn names_are_trimmed_and_counted_in_characters() {
     for (kind, _) in KINDS {
         let made = id(&admin, kind, "x").await;
         for over_update in [false, true] {
-            let call = async |name: &str| match over_update {
-                true => admin.json(&format!("catalog.update{kind}"), json!({"id": made, "data": {"name": name}})).await,
-                false => admin.json(&format!("catalog.create{kind}"), json!({"name": name})).await,
+            let call = async |name: &str| {
+                if over_update {
+                    admin.json(&format!("catalog.update{kind}"), json!({"id": made, "data": {"name": name}})).await
+                } else {
+                    admin.json(&format!("catalog.create{kind}"), json!({"name": name})).await
+                }
             };
             let result = if over_update { format!("update{kind}") } else { format!("create{kind}") };
             for (given, kept) in [("  é ", "é"), (&format!("\u{3000}{emoji}\u{3000}"), &emoji)] {
@@ -240,9 +243,10 @@ async fn an_update_leaves_what_is_absent_and_clears_what_is_null() {
             let mut expected = create(&admin, kind, full.clone()).await;
             server.clock.advance(Duration::from_secs(1));
             let (procedure, input) = (format!("catalog.update{kind}"), json!({"id": expected["id"], "data": change}));
-            let updated = match over_grpc {
-                true => admin.grpc(&procedure, &input).await.unwrap(),
-                false => admin.call(&procedure, input).await,
+            let updated = if over_grpc {
+                admin.grpc(&procedure, &input).await.unwrap()
+            } else {
+                admin.call(&procedure, input).await
             };
             for (field, value) in change.as_object().unwrap() {
                 expected[field] = value.clone();
