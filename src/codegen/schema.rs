@@ -49,8 +49,16 @@ fn message_schema(contract: &Contract, name: &str, refs: Refs, is_input: bool) -
 fn object(contract: &Contract, name: &str, refs: Refs, is_input: bool) -> Value {
     let Some(Message { doc, fields, .. }) = contract.messages.get(name) else { return json!({}) };
     let shown = || fields.iter().filter(|field| field.kind != FieldKind::Mask);
-    let properties: Map<_, _> =
+    let mut properties: Map<_, _> =
         shown().map(|field| (field.json_name.clone(), field_schema(contract, field, refs, is_input))).collect();
+    for field in shown().filter(|_| is_input) {
+        for alias in &field.rules.aliases {
+            let mut schema = field_schema(contract, field, refs, is_input);
+            schema["description"] = json!(format!("Another name for {}; give one of the two.", field.json_name));
+            schema["deprecated"] = json!(true);
+            properties.insert(alias.clone(), schema);
+        }
+    }
     let always = |field: &&Field| {
         if is_input { field.rules.required } else { !field.optional || field.rules.nullable }
     };

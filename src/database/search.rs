@@ -25,7 +25,8 @@ pub fn containing(text: &str) -> String {
 mod tests {
     #[test]
     fn case_is_nothing_to_a_search() {
-        for [one, other] in [["ΟΔΟΣ", "οδος"], ["οδος", "οδοσ"], ["STRASSE", "straße"], ["ÄÖ", "äö"]] {
+        for [one, other] in [["ΟΔΟΣ", "οδος"], ["οδος", "οδοσ"], ["STRASSE", "straße"], ["ÄÖ", "äö"]]
+        {
             assert_eq!(super::folded(one), super::folded(other), "{one} {other}");
         }
     }
