@@ -11,11 +11,16 @@ use crate::transport::{Edge, Metrics, Shared, listener};
 use crate::world::{Clock, Entropy};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
+
+/// After the requests are finished the rest ends within this each, also when the database hangs.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// What stands on an open database.
 pub struct Foundation {
@@ -91,7 +96,7 @@ impl Foundation {
     }
 
     fn call(&self, why: &'static str) -> Call {
-        Call::by_server(why, self.clock.now())
+        Call::by_server("auth", why, self.clock.now())
     }
 }
 
@@ -116,6 +121,8 @@ impl App {
         let mut bootstrap = None;
         if config.bootstrap {
             bootstrap = auth::bootstrap(kernel, &foundation.call("makes the first application")).await?;
+        } else {
+            auth::decline_bootstrap(kernel, &foundation.call("is told to make no application")).await?;
         }
         let (health, health_server) = tonic_health::server::health_reporter();
         let (mount, stop) = (foundation.mount(), CancellationToken::new());
@@ -154,10 +161,11 @@ impl App {
         let Kernel { snapshot, database, .. } = &foundation.kernel;
         let (teller, listener_of_health) = watch::channel(true);
         let following = CancellationToken::new();
-        let follower = tokio::spawn(snapshot.clone().follow(following.clone(), move |well| {
+        let follow = snapshot.clone().follow(following.clone(), move |well| {
             teller.send_if_modified(|known| std::mem::replace(known, well) != well);
-        }));
-        let keeper = tokio::spawn(usage::keep(snapshot.clone(), database.clone(), following.clone()));
+        });
+        let keep = usage::keep(snapshot.clone(), database.clone(), following.clone());
+        let (follower, keeper) = (tokio::spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
         let reporter =
             tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
 
@@ -166,14 +174,24 @@ impl App {
         following.cancel();
         let mut done = Ok(());
         for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter)] {
-            if let Err(why) = task.await {
-                done = Err(Error::bug(format!("the task {name:?} failed: {why}")));
+            match timeout(CLOSING_MAX, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => done = Err(Error::bug(format!("the task {name:?} failed: {why}"))),
+                Err(_) => tracing::warn!(task = name, "a task did not end in time"),
             }
         }
-        foundation.kernel.database.close().await;
+        if timeout(CLOSING_MAX, foundation.kernel.database.close()).await.is_err() {
+            tracing::warn!("the database did not close in time");
+        }
         drop(foundation.lock);
         done
     }
+}
+
+/// A task that the server cannot do without: however it ends, the server ends too.
+async fn ending(stop: CancellationToken, task: impl Future<Output = ()>) {
+    let _guard = stop.drop_guard();
+    task.await;
 }
 
 /// Tells `grpc.health.v1` whether the database answers, and that the server stops; only then `stopping` ends the streams

@@ -99,6 +99,13 @@ impl Error {
         Self::Internal(what.into())
     }
 
+    /// Logs what is ours to fix; everything else is the caller's to know.
+    pub fn log(&self, what: &str) {
+        if let Self::Internal(cause) = self {
+            tracing::error!(cause, "{what}");
+        }
+    }
+
     /// The table of design.md section 5.
     #[must_use]
     pub fn row(&self) -> Row {
@@ -183,6 +190,8 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         const AWAY: Error = Error::Unavailable("The database cannot be reached");
         const BUSY: Error = Error::Unavailable("The database is busy");
+        // The caller reads that it is away or busy; why stands in the log.
+        tracing::debug!(cause = %error, "a statement failed");
         if let sqlx::Error::PoolTimedOut = error {
             return Self::Unavailable("The database did not answer in time");
         }
@@ -198,7 +207,9 @@ impl From<sqlx::Error> for Error {
         }
         match refusal.code().as_deref().unwrap_or_default() {
             // SQLite: busy, locked. PostgreSQL: serialisation, deadlock, lock not available.
-            "5" | "6" | "261" | "517" | "40001" | "40P01" | "55P03" => BUSY,
+            "5" | "6" | "261" | "262" | "517" | "773" | "40001" | "40P01" | "55P03" => BUSY,
+            // SQLite: full, read-only. PostgreSQL: a standby.
+            "13" | "8" | "1032" | "25006" => Self::Unavailable("The database cannot be written to"),
             // PostgreSQL: shutting down, starting up, too many connections, out of resources.
             code if code.len() == 5
                 && (code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")) =>
@@ -207,11 +218,5 @@ impl From<sqlx::Error> for Error {
             }
             _ => Self::Internal(error.to_string()),
         }
-    }
-}
-
-impl From<sqlx::migrate::MigrateError> for Error {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Internal(error.to_string())
     }
 }

@@ -1,7 +1,8 @@
 //! Who is calling, and what a procedure knows about the call.
 
 use super::gate::Admitted;
-use super::{ApplicationId, Grant, Grants};
+use super::instance::Tag;
+use super::{ApplicationId, Grants};
 use crate::database::{Did, Timestamp};
 use crate::error::{Error, Result};
 use std::fmt::Display;
@@ -14,6 +15,8 @@ pub struct Caller {
     pub identity: Identity,
     /// With which roles.
     pub roles: Vec<Arc<Role>>,
+    /// The tag of the key that it came with: another key of the same application is another credential.
+    pub(super) tag: Option<Tag>,
 }
 
 /// Kinds of identity.
@@ -48,7 +51,7 @@ impl Caller {
     #[must_use]
     pub fn server(why: &'static str) -> Self {
         let everything = Role { id: "server".into(), grants: Grants::all() };
-        Self { identity: Identity::Server(why), roles: vec![Arc::new(everything)] }
+        Self { identity: Identity::Server(why), roles: vec![Arc::new(everything)], tag: None }
     }
 
     /// Whether any role allows a permission.
@@ -63,26 +66,7 @@ impl Caller {
         self.roles.iter().flat_map(|role| role.grants.iter()).collect()
     }
 
-    /// Refuses what would give away permissions that the caller does not hold.
-    pub fn must_hold(&self, given: &Grants) -> Result<()> {
-        let missing = given.beyond(&self.grants());
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<_> = missing.iter().map(Grant::to_string).collect();
-        Err(Error::Forbidden(format!("You cannot give what you do not hold: {}", names.join(", "))))
-    }
-
-    /// Until when it may call; `None`: for good.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        match &self.identity {
-            Identity::Application { expires_at, .. } => *expires_at,
-            Identity::Anonymous | Identity::Server(_) => None,
-        }
-    }
-
-    /// What stands in `createdById` and in the change feed.
+    /// What stands in `createdById`.
     #[must_use]
     pub fn id(&self) -> String {
         match &self.identity {
@@ -106,8 +90,8 @@ pub struct Call {
 impl Call {
     /// A call of the server itself, outside of any procedure: the reason is for whoever reads the change feed.
     #[must_use]
-    pub fn by_server(why: &'static str, now: Timestamp) -> Self {
-        Self { caller: Arc::new(Caller::server(why)), now, plugin: "auth" }
+    pub fn by_server(plugin: &'static str, why: &'static str, now: Timestamp) -> Self {
+        Self { caller: Arc::new(Caller::server(why)), now, plugin }
     }
 
     /// Takes a request apart. Only the Gate lets requests through, so one that did not pass it is a bug, and refused.
@@ -119,6 +103,10 @@ impl Call {
 
     /// What this call did, for the change feed.
     pub fn did(&self, kind: &'static str, resource: impl Display) -> Did {
-        Did { plugin: self.plugin, kind, resource: resource.to_string(), by: self.caller.id(), at: self.now }
+        let by = match &self.caller.identity {
+            Identity::Server(why) => format!("system: {why}"),
+            Identity::Application { .. } | Identity::Anonymous => self.caller.id(),
+        };
+        Did { plugin: self.plugin, kind, resource: resource.to_string(), by, at: self.now }
     }
 }

@@ -88,7 +88,7 @@ impl Gate {
         let text = match credential {
             Credential::None => {
                 let roles = snapshot.roles([ANONYMOUS]);
-                return Ok(Arc::new(Caller { identity: Identity::Anonymous, roles }));
+                return Ok(Arc::new(Caller { identity: Identity::Anonymous, roles, tag: None }));
             }
             Credential::Unreadable => return Err(Error::BadCredential),
             Credential::Bearer(text) => text,
@@ -108,10 +108,36 @@ impl Gate {
             return Err(Error::BadCredential);
         };
         known.usage.touch(now);
+        Ok(self.caller(&known, tag))
+    }
+
+    /// The same caller as of now: what was authenticated from the head of a request may have been revoked when its body
+    /// has arrived.
+    pub fn renew(&self, caller: &Arc<Caller>) -> Result<Arc<Caller>> {
+        let snapshot = &self.0.snapshot;
+        snapshot.must_be_fresh()?;
+        match &caller.identity {
+            Identity::Application { id, .. } => {
+                let tag = caller.tag.clone().ok_or(Error::BadCredential)?;
+                let known = snapshot.application(*id).ok_or(Error::BadCredential)?;
+                // Without a tag it is the secret that was verified the slow way: a new one comes with its tag.
+                let is_same = known.tag.as_ref().is_none_or(|known| known.is(&tag));
+                let has_expired = known.expires_at.is_some_and(|end| end <= self.0.clock.now());
+                if is_same && !has_expired { Ok(self.caller(&known, tag)) } else { Err(Error::BadCredential) }
+            }
+            Identity::Anonymous => {
+                let roles = snapshot.roles([ANONYMOUS]);
+                Ok(Arc::new(Caller { identity: Identity::Anonymous, roles, tag: None }))
+            }
+            Identity::Server(_) => Ok(caller.clone()),
+        }
+    }
+
+    fn caller(&self, known: &Known, tag: Tag) -> Arc<Caller> {
         let identity = Identity::Application { id: known.id, name: known.name.clone(), expires_at: known.expires_at };
         // Everybody may do what callers without a key may, or a key would be worse than none.
-        let roles = snapshot.roles(known.roles.iter().map(String::as_str).chain([ANONYMOUS]));
-        Ok(Arc::new(Caller { identity, roles }))
+        let roles = self.0.snapshot.roles(known.roles.iter().map(String::as_str).chain([ANONYMOUS]));
+        Arc::new(Caller { identity, roles, tag: Some(tag) })
     }
 
     /// Lets a caller call a method, or says why not.
@@ -143,13 +169,23 @@ impl Gate {
         if !self.0.hashing.verify(token.secret(), hash.clone()).await? {
             return Ok(false);
         }
+        match self.keep_tag(known, &hash, tag).await {
+            // Replaced while it was being verified: then it is the old one.
+            Ok(is_current) => Ok(is_current),
+            Err(why) => {
+                tracing::warn!(cause = %why, "the tag of a verified secret was not kept; it is verified again next time");
+                Ok(true)
+            }
+        }
+    }
+
+    async fn keep_tag(&self, known: &Arc<Known>, hash: &str, tag: &Tag) -> Result<bool> {
         let mut store = self.0.database.writer().await?;
-        let kept = store.set_tag(known.id, &hash, &tag.hex(), &self.0.key.name).await?;
+        let kept = store.set_tag(known.id, hash, &tag.hex(), &self.0.key.name).await?;
         store.commit_unseen("a tag follows from the secret").await?;
         if kept > 0 {
             self.0.snapshot.learn_tag(known, tag);
         }
-        // Replaced while it was being verified: then it is the old one.
         Ok(kept > 0)
     }
 }

@@ -26,6 +26,12 @@ pub struct InstanceKey {
 #[derive(Clone)]
 pub struct Tag([u8; 32]);
 
+impl std::fmt::Debug for Tag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tag(…)")
+    }
+}
+
 impl InstanceKey {
     /// Derives what is needed from the key. Each use has a key of its own.
     #[must_use]

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often the feed is looked at: changes from elsewhere are seen within this.
@@ -22,6 +23,12 @@ const POLL_EVERY: Duration = Duration::from_millis(80);
 
 /// Knowledge older than this decides nothing (design.md section 6).
 pub const LEASE: Duration = Duration::from_secs(2);
+
+/// Half of the lease: a connection that hangs is given up in time for another to keep it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reading every application takes some 5 µs each.
+const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose changes matter here.
 const PLUGIN: &str = "auth";
@@ -83,7 +90,23 @@ impl Snapshot {
         let mut followed = self.0.followed.lock().await;
         // Before the database is asked: the answer may be as old as the question.
         let asked = self.0.started.elapsed();
-        let mut store = self.0.database.reader().await?;
+        let silent = |_| Error::Unavailable("The database did not answer in time");
+        let mut store = timeout(PATIENCE, self.0.database.feed()).await.map_err(silent)??;
+        // All of it may take longer than a look at what changed, but not for ever.
+        let patience = if *followed < 0 { LOAD_PATIENCE } else { PATIENCE };
+        match timeout(patience, self.take_over(&mut store, &mut followed)).await {
+            Ok(done) => done?,
+            Err(late) => {
+                store.abandon();
+                return Err(silent(late));
+            }
+        }
+        let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
+        self.0.fresh_ms.store(millis.max(1), Ordering::Release);
+        Ok(())
+    }
+
+    async fn take_over(&self, store: &mut Reader, followed: &mut i64) -> Result<()> {
         match if *followed < 0 {
             Changes::TooMany(store.last_change().await?)
         } else {
@@ -95,17 +118,17 @@ impl Snapshot {
                     let applications = entries.iter().filter(|entry| entry.kind.starts_with("application."));
                     let ids =
                         applications.filter_map(|entry| ApplicationId::parse(&entry.resource).ok()).collect::<Vec<_>>();
-                    self.reload_some(&mut store, &ids, of("role.")).await?;
+                    self.reload_some(store, &ids, of("role.")).await?;
                 }
                 *followed = last;
             }
             Changes::TooMany(last) => {
-                self.reload_all(&mut store).await?;
+                // Until all of it is read, nothing is known: should this be cut short, the next try may take its time.
+                *followed = -1;
+                self.reload_all(store).await?;
                 *followed = last;
             }
         }
-        let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
-        self.0.fresh_ms.store(millis.max(1), Ordering::Release);
         Ok(())
     }
 
@@ -167,7 +190,10 @@ impl Snapshot {
         due: impl Fn(&Usage) -> Option<Timestamp>,
     ) -> Vec<(ApplicationId, Arc<Usage>, Timestamp)> {
         let row = |known: &Arc<Known>| due(&known.usage).map(|at| (known.id, known.usage.clone(), at));
-        self.read(|tables| tables.applications.values().filter_map(row).collect())
+        let mut rows: Vec<_> = self.read(|tables| tables.applications.values().filter_map(row).collect());
+        // Two replicas that write the same rows take them in the same order, or each would wait for the other.
+        rows.sort_by_key(|(id, ..)| *id);
+        rows
     }
 
     /// Takes the tag of a secret over that was verified the slow way, unless what it was verified for has been replaced

@@ -6,6 +6,7 @@ mod migrate;
 mod serve;
 
 use crate::config::{Config, Settings, log_filter};
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -38,8 +39,11 @@ enum Command {
 /// Runs the command that the arguments name.
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
-    match run(cli).await {
+    let done = match start_log() {
+        Ok(()) => run(cli).await,
+        Err(why) => Err(why),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             // If standard error is gone there is nobody to tell.
@@ -68,9 +72,10 @@ fn print(line: &str) -> anyhow::Result<()> {
 }
 
 /// The log goes to standard error: for people on a terminal, for machines elsewhere.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_new(log_filter()).unwrap_or_else(|_| "info".into());
+fn start_log() -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(log_filter()).context("CHECKMATE_LOG")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second initialisation in one process changes nothing.
     let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
+    Ok(())
 }

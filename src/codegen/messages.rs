@@ -119,8 +119,9 @@ fn write_decode(code: &mut String, message: &Message) -> Result<()> {
     }
     if message.has_mask() {
         let keys: Vec<_> = message.json_fields().flat_map(mask_keys).collect();
+        let firm = message.json_fields().filter(|field| !field.rules.nullable && !field.rules.required);
         let firm: Vec<_> =
-            message.json_fields().filter(|f| !f.rules.nullable && !f.rules.required).map(|f| &f.json_name).collect();
+            firm.flat_map(|field| std::iter::once(&field.json_name).chain(&field.rules.aliases)).collect();
         writeln!(checks, "at.not_null(entries, &{firm:?});")?;
         writeln!(checks, "message.update_mask = Some(at.mask(entries, &{keys:?}));")?;
     }

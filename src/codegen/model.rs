@@ -167,6 +167,7 @@ impl Contract {
         contract.plugins.sort_by(|a, b| a.id.cmp(&b.id));
         contract.mark_directions()?;
         contract.check_permissions()?;
+        contract.check_names()?;
         Ok(contract)
     }
 
@@ -194,6 +195,28 @@ impl Contract {
         for field in &message.fields {
             if let FieldKind::Message(inner) = &field.kind {
                 self.reach(inner, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// JSON has one space of names for a plugin, and OpenAPI one for messages.
+    fn check_names(&self) -> Result<()> {
+        let mut procedures = BTreeSet::new();
+        for service in &self.services {
+            for method in &service.methods {
+                for name in std::iter::once(&method.json_name).chain(&method.aliases) {
+                    if !procedures.insert((&service.plugin, name)) {
+                        return Err(format!("{}: {}.{name} is taken", method.path, service.plugin).into());
+                    }
+                }
+            }
+        }
+        let mut messages = BTreeSet::new();
+        for name in self.messages.keys() {
+            let short = name.rsplit('.').next().unwrap_or(name);
+            if !messages.insert(short) {
+                return Err(format!("{name}: another package has a message of this name").into());
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ impl Database {
     pub async fn migrate(&self) -> Result<()> {
         let done = match &self.0 {
             Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+            Pools::Postgres { pool, .. } => MIGRATIONS.run(pool).await,
         };
         done.map_err(|why| {
             if let MigrateError::VersionMissing(version) = why {
@@ -47,7 +47,7 @@ impl Database {
                 }
                 sqlx::query_as::<_, (i64,)>(APPLIED).fetch_all(write).await?
             }
-            Pools::Postgres(pool) => {
+            Pools::Postgres { pool, .. } => {
                 let known = "select count(*) from pg_tables
                              where tablename = '_sqlx_migrations' and schemaname = current_schema()";
                 let (exists,): (i64,) = sqlx::query_as(known).fetch_one(pool).await?;

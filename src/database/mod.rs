@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Postgres, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection as _, Postgres, Sqlite, Transaction};
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longer than any statement of ours takes, shorter than a caller waits.
@@ -37,8 +37,16 @@ pub struct Database(Pools);
 
 #[derive(Clone, Debug)]
 enum Pools {
-    Sqlite { read: SqlitePool, write: SqlitePool },
-    Postgres(PgPool),
+    /// `feed` is one connection for whoever follows the changes: requests must not make them wait.
+    Sqlite {
+        read: SqlitePool,
+        write: SqlitePool,
+        feed: SqlitePool,
+    },
+    Postgres {
+        pool: PgPool,
+        feed: PgPool,
+    },
 }
 
 /// A connection to read on.
@@ -55,7 +63,7 @@ enum Connection {
 }
 
 /// Where a database is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Location {
     /// A file.
     Sqlite(PathBuf),
@@ -72,7 +80,7 @@ impl Location {
             if path.is_empty() || path.starts_with(":memory:") || path.contains('?') {
                 return Err(Error::Refused("the database is a file: sqlite://checkmate.db".into()));
             }
-            return Ok(Self::Sqlite(path.into()));
+            return Ok(Self::Sqlite(canonical(path.into())));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options: Result<PgConnectOptions, _> = url.parse();
@@ -93,11 +101,45 @@ impl Location {
     }
 }
 
+/// Refuses a file that is not ours before anything writes to it.
+async fn refuse_foreign(path: &Path) -> Result<()> {
+    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    let mut connection = options.connect().await.map_err(closed)?;
+    let tables = "select count(*), coalesce(sum(name = '_sqlx_migrations'), 0) from sqlite_master where type = 'table'";
+    let found = sqlx::query_as::<_, (i64, i64)>(tables).fetch_one(&mut connection).await;
+    connection.close().await.map_err(closed)?;
+    match found.map_err(closed)? {
+        (0, _) | (_, 1) => Ok(()),
+        _ => Err(Error::Refused(format!("{} is a database of another program", path.display()))),
+    }
+}
+
+/// Why a database cannot be opened, for the operator. sqlx names no password.
+fn closed(why: sqlx::Error) -> Error {
+    Error::Refused(format!("cannot open the database: {why}"))
+}
+
+/// The path without links: two names of one file are one database, with one lock and one instance key.
+fn canonical(path: PathBuf) -> PathBuf {
+    if let Ok(found) = path.canonicalize() {
+        return found;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }
+}
+
 impl Database {
     /// Connects, without migrating. `connections` bounds the pool.
     pub async fn connect(location: &Location, connections: u32) -> Result<Self> {
         match location {
             Location::Sqlite(path) => {
+                refuse_foreign(path).await?;
                 lock::create_private(path)?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
@@ -109,15 +151,20 @@ impl Database {
                     .busy_timeout(WAIT_MAX)
                     .disable_statement_logging();
                 let write = SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX);
-                let write = write.connect_with(options.clone()).await?;
+                let write = write.connect_with(options.clone()).await.map_err(closed)?;
                 let read = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(WAIT_MAX);
-                let read = read.connect_lazy_with(options.read_only(true).create_if_missing(false));
-                Ok(Self(Pools::Sqlite { read, write }))
+                let options = options.read_only(true).create_if_missing(false);
+                let read = read.connect_lazy_with(options.clone());
+                let feed =
+                    SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
+                Ok(Self(Pools::Sqlite { read, write, feed }))
             }
             Location::Postgres(options) => {
                 let options = options.as_ref().clone().disable_statement_logging();
                 let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(WAIT_MAX);
-                Ok(Self(Pools::Postgres(pool.connect_with(options).await?)))
+                let pool = pool.connect_with(options.clone()).await.map_err(closed)?;
+                let feed = PgPoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
+                Ok(Self(Pools::Postgres { pool, feed }))
             }
         }
     }
@@ -126,7 +173,15 @@ impl Database {
     pub async fn reader(&self) -> Result<Reader> {
         Ok(Reader(match &self.0 {
             Pools::Sqlite { read, .. } => Connection::Sqlite(read.acquire().await?),
-            Pools::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
+            Pools::Postgres { pool, .. } => Connection::Postgres(pool.acquire().await?),
+        }))
+    }
+
+    /// The connection of whoever follows the changes.
+    pub async fn feed(&self) -> Result<Reader> {
+        Ok(Reader(match &self.0 {
+            Pools::Sqlite { feed, .. } => Connection::Sqlite(feed.acquire().await?),
+            Pools::Postgres { feed, .. } => Connection::Postgres(feed.acquire().await?),
         }))
     }
 
@@ -135,18 +190,22 @@ impl Database {
         Ok(Writer(Reader(match &self.0 {
             // Immediate: a transaction that reads first and writes later could not be retried.
             Pools::Sqlite { write, .. } => Connection::SqliteWrite(write.begin_with("begin immediate").await?),
-            Pools::Postgres(pool) => Connection::PostgresWrite(pool.begin().await?),
+            Pools::Postgres { pool, .. } => Connection::PostgresWrite(pool.begin().await?),
         })))
     }
 
     /// Closes every connection; SQLite folds its write-ahead log back into the file.
     pub async fn close(&self) {
         match &self.0 {
-            Pools::Sqlite { read, write } => {
+            Pools::Sqlite { read, write, feed } => {
+                feed.close().await;
                 read.close().await;
                 write.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { pool, feed } => {
+                feed.close().await;
+                pool.close().await;
+            }
         }
     }
 
@@ -156,12 +215,21 @@ impl Database {
         let count = |size: u32, idle: usize| (size.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX)), size);
         match &self.0 {
             Pools::Sqlite { read, .. } => count(read.size(), read.num_idle()),
-            Pools::Postgres(pool) => count(pool.size(), pool.num_idle()),
+            Pools::Postgres { pool, .. } => count(pool.size(), pool.num_idle()),
         }
     }
 }
 
 impl Reader {
+    /// Gives a connection up that does not answer: it is closed, not put back for somebody else to wait on.
+    pub fn abandon(self) {
+        match self.0 {
+            Connection::Sqlite(connection) => drop(connection.detach()),
+            Connection::Postgres(connection) => drop(connection.detach()),
+            Connection::SqliteWrite(_) | Connection::PostgresWrite(_) => {}
+        }
+    }
+
     pub(crate) fn dialect(&mut self) -> Dialect<'_> {
         match &mut self.0 {
             Connection::Sqlite(connection) => Dialect::Sqlite(connection),

@@ -159,15 +159,41 @@ pub fn name(value: &Value<'_>, at: &mut Decoder, names: Names) -> Option<i32> {
 pub fn time(value: &Value<'_>, at: &mut Decoder) -> Option<prost_types::Timestamp> {
     const WANTED: &str = "Expected a time like 2026-01-05T14:52:47.000Z";
     let text = text(value, at)?;
-    // jiff also reads other forms: a space for the T, a time zone in brackets.
-    let shape = text.len() >= 20 && text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
-    if !shape || text.contains('[') {
-        return at.issue(WANTED);
-    }
+    let Some(text) = rfc3339(&text) else { return at.issue(WANTED) };
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }),
+        Ok(time) => {
+            // jiff counts the fraction of a time before 1970 backwards, Protobuf forwards.
+            let (seconds, nanos) = (time.as_second(), time.subsec_nanosecond());
+            let borrow = i64::from(nanos < 0);
+            Some(prost_types::Timestamp { seconds: seconds - borrow, nanos: nanos.rem_euclid(1_000_000_000) })
+        }
         Err(_) => at.issue(WANTED),
     }
+}
+
+/// A text in the form of RFC 3339; jiff also reads other forms, and no more than nine digits of a fraction.
+fn rfc3339(text: &str) -> Option<String> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let fits = |(byte, shape): (u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => byte.eq_ignore_ascii_case(&b'T'),
+        other => byte == *other,
+    };
+    let (head, rest) = text.split_at_checked(SHAPE.len())?;
+    let digits = rest.strip_prefix('.').map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let (fraction, offset) = rest.split_at_checked(digits.map_or(0, |digits| digits + 1))?;
+    let is_offset = match offset.as_bytes() {
+        [b'Z' | b'z'] => true,
+        [b'+' | b'-', h1, h2, b':', m1, m2] => {
+            [h1, h2, m1, m2].iter().all(|byte| byte.is_ascii_digit())
+                && *h1 <= b'2'
+                && *m1 <= b'5'
+                && (*h1, *h2) < (b'2', b'4')
+        }
+        _ => false,
+    };
+    let good = head.bytes().zip(SHAPE).all(fits) && is_offset && digits != Some(0);
+    good.then(|| format!("{head}{}{offset}", fraction.get(..10).unwrap_or(fraction)))
 }
 
 /// A free JSON object.
@@ -218,4 +244,48 @@ fn exact(number: &serde_json::Number, at: &mut Decoder) -> Option<f64> {
 #[must_use]
 pub fn wrap<'a>(key: &'static str, value: Value<'a>) -> Value<'a> {
     Value::Object(vec![(Cow::Borrowed(key), value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::encode::Time;
+
+    fn read(text: &str) -> Option<String> {
+        let time = time(&Value::Text(text.into()), &mut Decoder::default())?;
+        Some(serde_json::to_string(&Time(&time)).unwrap())
+    }
+
+    #[test]
+    fn times_are_read_as_rfc_3339_says_and_no_other_way() {
+        for (text, written) in [
+            ("2026-01-05T14:52:47Z", "\"2026-01-05T14:52:47.000Z\""),
+            ("2026-01-05t14:52:47.9876543210123z", "\"2026-01-05T14:52:47.987Z\""),
+            ("2026-01-05T16:52:47.5+02:00", "\"2026-01-05T14:52:47.500Z\""),
+            ("1969-12-31T23:59:59.250-00:00", "\"1969-12-31T23:59:59.250Z\""),
+            ("0001-01-01T00:00:00Z", "\"0001-01-01T00:00:00.000Z\""),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(written), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-05",
+            "2026-01-05 14:52:47Z",
+            "2026-01-05T14:52:47",
+            "2026-01-05T14:52:47+02",
+            "2026-01-05T14:52:47+0200",
+            "2026-01-05T14:52:47,5Z",
+            "2026-01-05T14:52:47.Z",
+            "2026-01-05T145247.00000Z",
+            "2026-01-05T14:52:47+02:00:30",
+            "2026-01-05T14:52:47+25:59",
+            "2026-13-05T14:52:47Z",
+            "2026-02-30T14:52:47Z",
+            "2026-01-05T14:52:47Z[UTC]",
+            "+002026-01-05T14:52:47Z",
+            "2026-01-05T14:52:47é",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ pub mod catalog;
 
 use crate::access::{Hashing, InstanceKey, Snapshot};
 use crate::contract::{Mount, Page, PageKey, Paged};
-use crate::database::{Database, Ids};
+use crate::database::{Database, Did, Ids, Writer};
 use crate::error::{Error, Result};
 use crate::world::Entropy;
 use std::sync::Arc;
@@ -36,6 +36,16 @@ pub fn mount(kernel: &Kernel, mount: &mut Mount) {
 }
 
 impl Kernel {
+    /// Makes a change durable, and takes a change of access over before the call returns.
+    pub async fn commit(&self, store: Writer, did: Did) -> Result<()> {
+        let changes_access = did.plugin == "auth";
+        store.commit(did).await?;
+        if changes_access {
+            self.snapshot.settle().await;
+        }
+        Ok(())
+    }
+
     /// The page that a request asks for. Validation has refused a token that was not issued.
     pub fn page(&self, request: &impl Paged) -> Result<Page> {
         self.pages.open(request).ok_or_else(|| Error::bug("a page token was not validated"))

@@ -4,10 +4,11 @@
 //! runs before everything is known, permitted and valid. The rules are those of design.md section 4.
 
 use super::body::{self, Untyped};
-use super::dialect::{Data, Dialect, ErrorBody, RequestId, json_response};
+use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response};
 use super::edge::Shared;
 use super::metrics::Protocol;
-use super::{credential, deadline, run};
+use super::run;
+use super::single::unknown_procedure;
 use crate::access::Caller;
 use crate::contract::dispatch::{Answer, Prepared};
 use crate::contract::{Method, method_named, plugin};
@@ -31,23 +32,22 @@ type Outcome = Option<Result<Answer>>;
 pub(super) async fn batch(shared: &Shared, plugin: &str, request: Request, id: &RequestId) -> Response<Body> {
     let done = answer(shared, plugin, request, id).await;
     done.unwrap_or_else(|error| {
-        if let Error::Internal(cause) = &error {
-            tracing::error!(cause, "a batch failed");
-        }
+        error.log("a batch failed");
         Dialect::Plain.refuse(&error, id)
     })
 }
 
 async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &RequestId) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
-    let caller = shared.authenticate(credential::read(&head.headers)).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers).await?;
     if plugin(plugin_id).is_none() {
         shared.may_read_contract(&caller)?;
-        return Err(Error::NoProcedure(format!("Plugin not found: {plugin_id}")));
+        return Err(unknown_plugin(plugin_id));
     }
     shared.must_be_able_to_call(&caller)?;
-    let deadline = deadline::read(&head.headers, shared.request_time())?;
     let bytes = read(shared, &head.headers, body, deadline).await?;
+    // The body may have taken its time: who may call is decided again.
+    let caller = shared.gate.renew(&caller)?;
     let entries = parse(&bytes, shared)?;
     let is_lenient = prefers_lenient(&head.headers);
 
@@ -91,6 +91,11 @@ fn parse<'b>(bytes: &'b [u8], shared: &Shared) -> Result<Vec<Entry<'b>>> {
     }
 }
 
+/// There is no such plugin.
+pub(super) fn unknown_plugin(id: &str) -> Error {
+    Error::NoProcedure(format!("Plugin not found: {}", id.chars().take(100).collect::<String>()))
+}
+
 /// RFC 7240.
 fn prefers_lenient(headers: &HeaderMap) -> bool {
     let lenient = |preference: &str| {
@@ -113,7 +118,7 @@ fn prepare(
     caller: &Arc<Caller>,
     input: &Value<'_>,
 ) -> Result<Prepared> {
-    let method = method.ok_or_else(|| Error::NoProcedure(format!("Procedure not found: {plugin}.{name}")))?;
+    let method = method.ok_or_else(|| unknown_procedure(plugin, name))?;
     let admitted = shared.gate.admit(method, caller)?;
     shared.dispatch(method)?.prepare(admitted, input)
 }
@@ -161,12 +166,11 @@ impl<'n> Outcomes<'n> {
 
     fn respond(&self, is_lenient: bool, id: &RequestId) -> Response<Body> {
         let failures = || self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().err()?)));
-        let errors = || failures().map(|(name, error)| (name, ErrorBody::of(error, id))).collect();
+        let errors = || Failures(failures().map(|(name, error)| (name, ErrorBody::of(error, id))).collect());
         match failures().next() {
             None => with_preference(json_response(StatusCode::OK, self.results(None)), is_lenient),
             Some(_) if is_lenient => {
-                let errors: std::collections::BTreeMap<_, _> = errors();
-                let errors = serde_json::to_vec(&errors).unwrap_or_default();
+                let errors = serde_json::to_vec(&errors()).unwrap_or_default();
                 with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(&errors))), true)
             }
             Some((_, error)) if self.0.len() == 1 => Dialect::Plain.refuse(error, id),

@@ -6,7 +6,6 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Whose form of error an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +29,15 @@ pub(super) struct ErrorBody<'e> {
     data: Option<Data<'e>>,
 }
 
+/// The failures of a batch by name, in the order written.
+pub(super) struct Failures<'e>(pub(super) Vec<(&'e str, ErrorBody<'e>)>);
+
+impl Serialize for Failures<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, body)| (name, body)))
+    }
+}
+
 /// What goes with an error.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +54,7 @@ pub(super) struct Data<'e> {
     pub(super) results: Option<Box<RawValue>>,
     /// Of a batch: what failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) errors: Option<BTreeMap<&'e str, ErrorBody<'e>>>,
+    pub(super) errors: Option<Failures<'e>>,
 }
 
 impl<'e> ErrorBody<'e> {

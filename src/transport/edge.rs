@@ -4,13 +4,12 @@ use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
-use super::{Limits, Metrics, grpc, http};
-use crate::access::gate::Credential;
+use super::{Limits, Metrics, credential, deadline, grpc, http};
 use crate::access::{Caller, Gate, Identity, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use ::http::{HeaderName, HeaderValue, Request, Response};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use axum::body::Body;
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -19,6 +18,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -59,13 +59,18 @@ impl Shared {
         }
     }
 
-    /// Who calls; counts credentials that are no good.
-    pub(super) async fn authenticate(&self, credential: Credential<'_>) -> Result<Arc<Caller>> {
-        let caller = self.gate.authenticate(credential).await;
+    /// Who calls, and until when the answer is wanted; counts credentials that are no good.
+    pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<(Arc<Caller>, tokio::time::Instant)> {
+        let most = Duration::from_secs(self.limits.request_s);
+        let deadline = deadline::read(headers, most);
+        // A bad credential goes before a bad deadline, and looking at it may take a while (hashing).
+        let until = deadline.as_ref().copied().unwrap_or_else(|_| tokio::time::Instant::now() + most);
+        let caller = timeout_at(until, self.gate.authenticate(credential::read(headers))).await;
+        let caller = caller.unwrap_or(Err(Error::Deadline));
         if let Err(Error::BadCredential) = caller {
             self.metrics.bad_credentials.inc();
         }
-        caller
+        Ok((caller?, deadline?))
     }
 
     /// Refuses a caller without a key before its body is read, if nobody without a key may call anything.
@@ -87,11 +92,6 @@ impl Shared {
     /// The JSON face of a method's service.
     pub(super) fn dispatch(&self, method: &Method) -> Result<&Face> {
         self.faces.get(method.path).ok_or_else(|| Error::bug(format!("{} is not mounted", method.path)))
-    }
-
-    /// The longest that a request may take.
-    pub(super) fn request_time(&self) -> Duration {
-        Duration::from_secs(self.limits.request_s)
     }
 }
 
@@ -186,9 +186,7 @@ impl Drop for InFlight<'_> {
 }
 
 fn refuse(is_grpc: bool, error: Error, id: &RequestId) -> Response<Body> {
-    if let Error::Internal(cause) = &error {
-        tracing::error!(cause, "a request failed");
-    }
+    error.log("a request failed");
     if is_grpc { tonic::Status::from(error).into_http() } else { Dialect::Plain.refuse(&error, id) }
 }
 

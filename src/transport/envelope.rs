@@ -11,6 +11,10 @@ pub(super) enum Body<'a> {
     Enveloped(Value<'a>),
 }
 
+/// Keys that are compared while following `meta`, over all of its paths: an honest request has tens of paths into small
+/// objects, and a large object with as many paths would take minutes.
+const STEPS_MAX: usize = 1_000_000;
+
 /// oRPC's types that JSON does not have, by their codes.
 mod code {
     pub(super) const BIGINT: u64 = 0;
@@ -55,10 +59,11 @@ fn revive(json: &mut Value<'_>, meta: &Value<'_>) -> Result<()> {
         return Ok(());
     }
     let Value::List(items) = meta else { return Err(malformed("meta is a list")) };
+    let mut steps = STEPS_MAX;
     for item in items {
         let Value::List(parts) = item else { return Err(malformed("meta is a list of lists")) };
         let Some((Value::Number(kind), path)) = parts.split_first() else { return Err(malformed("meta has no type")) };
-        let place = find(json, path).ok_or_else(|| malformed("meta points nowhere"))?;
+        let place = find(json, path, &mut steps).ok_or_else(|| malformed("meta points nowhere"))?;
         match (kind.as_u64().unwrap_or(u64::MAX), &*place) {
             (code::BIGINT, Value::Text(digits)) => {
                 let number: i64 = digits.parse().map_err(|_| malformed("a bigint is out of range"))?;
@@ -74,9 +79,10 @@ fn revive(json: &mut Value<'_>, meta: &Value<'_>) -> Result<()> {
     Ok(())
 }
 
-fn find<'v, 'a>(root: &'v mut Value<'a>, path: &[Value<'_>]) -> Option<&'v mut Value<'a>> {
+fn find<'v, 'a>(root: &'v mut Value<'a>, path: &[Value<'_>], steps: &mut usize) -> Option<&'v mut Value<'a>> {
     path.iter().try_fold(root, |here, segment| match (here, segment) {
         (Value::Object(entries), Value::Text(key)) => {
+            *steps = steps.checked_sub(entries.len())?;
             entries.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value)
         }
         (Value::List(items), Value::Number(index)) => items.get_mut(usize::try_from(index.as_u64()?).ok()?),

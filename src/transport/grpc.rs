@@ -2,7 +2,7 @@
 
 use super::edge::Shared;
 use super::metrics::Protocol;
-use super::{credential, deadline, run};
+use super::run;
 use crate::contract::{DESCRIPTORS, Method, method_at};
 use crate::error::{Error, Result};
 use axum::body::Body;
@@ -10,11 +10,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -88,12 +90,14 @@ impl Service<Request<GrpcBody>> for Gated {
     fn call(&mut self, request: Request<GrpcBody>) -> Self::Future {
         let (routes, shared) = (self.routes.clone(), self.shared.clone());
         Box::pin(async move {
-            let (method, started) = (method_at(request.uri().path()), Instant::now());
+            let (method, started) = (method_at(request.uri().path()), std::time::Instant::now());
             let done = pass(routes, &shared, method, request).await;
             if let Some(method) = method {
                 let status = done.as_ref().ok().and_then(|response| response.extensions().get::<Status>());
                 let failed = status.map(Error::from_status).or_else(|| done.as_ref().err().cloned());
                 shared.note(method, Protocol::Grpc, started, failed.as_ref());
+            } else if let Err(error) = &done {
+                error.log("a call of nothing known failed");
             }
             Ok(done.unwrap_or_else(|error| Status::from(error).into_http()))
         })
@@ -104,28 +108,52 @@ async fn pass(
     routes: Routes,
     shared: &Shared,
     method: Option<&'static Method>,
-    mut request: Request<GrpcBody>,
+    request: Request<GrpcBody>,
 ) -> Result<Response<GrpcBody>> {
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-    let is_health = service == "grpc.health.v1.Health";
-    if !is_health {
-        let is_reflection = service.starts_with("grpc.reflection.");
-        let caller = shared.authenticate(credential::read(request.headers())).await?;
-        match method {
-            Some(method) => drop(request.extensions_mut().insert(shared.gate.admit(method, &caller)?)),
-            None if is_reflection => shared.may_read_contract(&caller)?,
-            None => return Err(Error::NoProcedure("Unknown service or method".into())),
-        }
+    if service == "grpc.health.v1.Health" {
+        return Ok(listen(routes, shared, request).await);
     }
-    let deadline = deadline::read(request.headers(), shared.request_time())?;
+    let (caller, deadline) = shared.authenticate(request.headers()).await?;
     let Some(method) = method else {
-        // Health and reflection stream for as long as their caller listens, or until the server stops.
-        let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
-        let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
-        return Ok(response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false })));
+        if !service.starts_with("grpc.reflection.") {
+            return Err(Error::NoProcedure("Unknown service or method".into()));
+        }
+        shared.may_read_contract(&caller)?;
+        return Ok(listen(routes, shared, request).await);
     };
+    shared.gate.admit(method, &caller)?;
+    let mut request = with_body(request, shared, deadline).await?;
+    // The body may have taken its time: who may call is decided again.
+    let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?;
+    request.extensions_mut().insert(admitted);
     let done = run::run(method.query, deadline, &shared.tasks, routes.oneshot(request)).await?;
     Ok(blame(done.unwrap_or_else(|never| match never {})))
+}
+
+/// Health and reflection stream for as long as their caller listens, or until the server stops.
+async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> Response<GrpcBody> {
+    let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+    let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
+    response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false }))
+}
+
+/// The request with its whole body: nothing runs, and nobody is let in for good, while it is still on its way.
+async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instant) -> Result<Request<GrpcBody>> {
+    /// What gRPC puts before each message.
+    const PREFIX_BYTES: usize = 5;
+    let most = shared.limits.grpc_message_bytes.saturating_add(PREFIX_BYTES);
+    let (head, body) = request.into_parts();
+    let patience = Instant::now() + Duration::from_secs(shared.limits.body_s);
+    let late = if deadline < patience { Error::Deadline } else { Error::SlowBody };
+    let collected = timeout_at(deadline.min(patience), Limited::new(body, most).collect()).await.map_err(|_| late)?;
+    let collected = collected.map_err(|why| {
+        if why.is::<LengthLimitError>() {
+            return Error::TooLarge(format!("The message exceeds {} bytes", shared.limits.grpc_message_bytes));
+        }
+        Error::Malformed("The request body could not be read".into())
+    })?;
+    Ok(Request::from_parts(head, GrpcBody::new(collected)))
 }
 
 /// tonic calls what a caller did wrong our fault, and a message that is too large out of range. What is ours stays.

@@ -2,11 +2,12 @@
 
 use super::dialect::{Dialect, RequestId, json_response};
 use super::edge::Shared;
-use super::{batch, credential, describe, orpc_batch, single};
+use super::{batch, describe, orpc_batch, single};
 use crate::contract::{OPEN_API, method_named, plugin};
 use crate::error::{Error, Result};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
@@ -70,59 +71,81 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
 
 async fn open_api((State(shared), Extension(id)): Common, headers: HeaderMap) -> Response<Body> {
     let done: Result<_> = async {
-        let caller = shared.authenticate(credential::read(&headers)).await?;
+        let (caller, _) = shared.authenticate(&headers).await?;
         shared.may_read_contract(&caller)?;
         Ok(json_response(StatusCode::OK, OPEN_API.as_bytes().to_vec()))
     }
     .await;
-    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, &id))
+    done.unwrap_or_else(|error| {
+        error.log("describing the contract failed");
+        Dialect::Plain.refuse(&error, &id)
+    })
 }
 
 async fn describe_plugin(
     (State(shared), Extension(id)): Common,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let done: Result<_> = async {
-        let caller = shared.authenticate(credential::read(&headers)).await?;
+        let (caller, _) = shared.authenticate(&headers).await?;
         shared.may_read_contract(&caller)?;
-        let found = plugin(&name).ok_or_else(|| Error::NoProcedure(format!("Plugin not found: {name}")))?;
+        let name = name.map(|Path(name)| name).unwrap_or_default();
+        let found = plugin(&name).ok_or_else(|| batch::unknown_plugin(&name))?;
         Ok(json_response(StatusCode::OK, describe::describe(found, &shared.gate, &caller)))
     }
     .await;
-    done.unwrap_or_else(|error| Dialect::Plain.refuse(&error, &id))
+    done.unwrap_or_else(|error| {
+        error.log("describing the contract failed");
+        Dialect::Plain.refuse(&error, &id)
+    })
 }
 
 async fn run_batch(
     (State(shared), Extension(id)): Common,
-    Path(plugin): Path<String>,
+    plugin: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
+    // What is not UTF-8 names no plugin.
+    let plugin = plugin.map(|Path(plugin)| plugin).unwrap_or_default();
     batch::batch(&shared, &plugin, request, &id).await
 }
 
 async fn run_single(
     (State(shared), Extension(id)): Common,
-    Path((plugin, procedure)): Path<(String, String)>,
+    place: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
-    single::single(&shared, method_named(&plugin, &procedure), request, &id).await
+    let method = place.ok().and_then(|Path((plugin, procedure))| method_named(&plugin, &procedure));
+    single::single(&shared, method, request, &id).await
 }
 
 async fn wrong_method_get(Extension(id): Extension<RequestId>) -> Response<Body> {
     Dialect::Plain.refuse(&Error::Method("GET"), &id)
 }
 
-async fn wrong_method_both(Extension(id): Extension<RequestId>) -> Response<Body> {
-    Dialect::Plain.refuse(&Error::Method("GET, POST"), &id)
+async fn wrong_method_both(common: Common, headers: HeaderMap) -> Response<Body> {
+    refuse(common, &headers, Dialect::Plain, Error::Method("GET, POST")).await
 }
 
-async fn wrong_method_post(Extension(id): Extension<RequestId>) -> Response<Body> {
-    Dialect::Enveloped.refuse(&Error::Method("POST"), &id)
+async fn wrong_method_post(common: Common, headers: HeaderMap) -> Response<Body> {
+    refuse(common, &headers, Dialect::Enveloped, Error::Method("POST")).await
 }
 
-async fn nothing_here(Extension(id): Extension<RequestId>, uri: Uri) -> Response<Body> {
-    let hint =
-        if uri.path().starts_with("/api") { ": use /api/{pluginId}/ or /api/{pluginId}/{procedure}" } else { "" };
-    Dialect::Plain.refuse(&Error::NoProcedure(format!("Not found{hint}")), &id)
+async fn nothing_here(common: Common, headers: HeaderMap, uri: Uri) -> Response<Body> {
+    if !uri.path().starts_with("/api") {
+        return Dialect::Plain.refuse(&Error::NoProcedure("Not found".into()), &common.1);
+    }
+    let hint = "Not found: use /api/{pluginId}/ or /api/{pluginId}/{procedure}";
+    refuse(common, &headers, Dialect::Plain, Error::NoProcedure(hint.into())).await
+}
+
+/// A bad key is 401 everywhere, also where there is nothing to call.
+async fn refuse(
+    (State(shared), Extension(id)): Common,
+    headers: &HeaderMap,
+    dialect: Dialect,
+    error: Error,
+) -> Response<Body> {
+    dialect.refuse(&shared.authenticate(headers).await.err().unwrap_or(error), &id)
 }

@@ -1,8 +1,8 @@
 //! What is left of a body when the answer is ready.
 //!
-//! Most refusals are decided from the head. On HTTP/1.1 the body is then still under way, and closing the connection on
-//! it would lose the answer: the client meets a broken pipe before it reads. So a little of it is read and thrown away;
-//! if there is more, the answer says that the connection ends. HTTP/2 ends one stream and keeps the connection.
+//! Most refusals are decided from the head. The body is then still under way, and closing the connection (or resetting
+//! the stream) on it loses the answer: the client fails at writing before it reads. So what is on its way is read and
+//! thrown away, within reason; if there is more, an HTTP/1.1 answer says that the connection ends.
 
 use axum::body::{Body, Bytes, HttpBody};
 use http::header::{CONNECTION, EXPECT};
@@ -21,8 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Four times the largest body: a client that sends a little too much still reads why it is refused.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A handle on the body that the handler reads; `None` where nothing needs to be settled.
-pub(super) struct Leftover(Option<Shared>);
+/// A hand on the body that the handler reads; none where nothing needs to be settled.
+pub(super) struct Leftover {
+    body: Option<Shared>,
+    can_close: bool,
+}
 
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Body>>);
@@ -31,21 +34,20 @@ impl Leftover {
     /// Gives the handler a body to read, and keeps a hand on it.
     pub(super) fn split(request: Request<Body>) -> (Request<Body>, Self) {
         // Who expects 100-continue has not sent the body, and must not be asked for it now.
-        let is_settled = request.version() >= Version::HTTP_2
-            || request.body().is_end_stream()
-            || request.headers().contains_key(EXPECT);
+        let is_settled = request.body().is_end_stream() || request.headers().contains_key(EXPECT);
         if is_settled {
-            return (request, Self(None));
+            return (request, Self { body: None, can_close: false });
         }
         let (head, body) = request.into_parts();
-        let shared = Shared(Arc::new(Mutex::new(body)));
-        (Request::from_parts(head, Body::new(shared.clone())), Self(Some(shared)))
+        let (shared, can_close) = (Shared(Arc::new(Mutex::new(body))), head.version < Version::HTTP_2);
+        (Request::from_parts(head, Body::new(shared.clone())), Self { body: Some(shared), can_close })
     }
 
     /// Reads what is left, within reason, and says so if that is not all.
     pub(super) async fn settle(self, mut response: Response<Body>) -> Response<Body> {
-        let Some(body) = self.0 else { return response };
-        if !body.is_end_stream() && !timeout(PATIENCE, drain(body)).await.unwrap_or(false) {
+        let Some(body) = self.body else { return response };
+        let is_over = body.is_end_stream() || timeout(PATIENCE, drain(body)).await.unwrap_or(false);
+        if !is_over && self.can_close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -1,5 +1,6 @@
 //! Every limit on what a peer may take, each with its reason. All of them can be configured.
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The limits. Times are in seconds, sizes in bytes.
@@ -26,7 +27,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Calls of one batch.
     pub batch_calls: usize,
-    /// Queries of one batch that run at once: more would let one caller take the whole database pool.
+    /// Queries of one batch that run at once. The access check has a database connection of its own, so it never waits
+    /// behind them.
     pub batch_queries: usize,
     /// How deep JSON may nest: no message nests deeper than 4, free JSON hardly.
     pub json_depth: usize,
@@ -58,28 +60,34 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses values with which nothing would work.
-    pub fn check(&self) -> crate::error::Result<()> {
-        let zero = [
-            ("header_s", self.header_s == 0),
-            ("body_s", self.body_s == 0),
-            ("idle_s", self.idle_s == 0),
-            ("connections", self.connections == 0),
-            ("streams", self.streams == 0),
-            ("requests", self.requests == 0),
-            ("body_bytes", self.body_bytes == 0),
-            ("grpc_message_bytes", self.grpc_message_bytes == 0),
-            ("batch_calls", self.batch_calls == 0),
-            ("batch_queries", self.batch_queries == 0),
-            ("json_depth", self.json_depth == 0),
-            ("request_s", self.request_s == 0),
-            ("database_connections", self.database_connections == 0),
-        ];
-        match zero.iter().find(|(_, is_zero)| *is_zero) {
-            Some((name, _)) => Err(crate::error::Error::Refused(format!("limits.{name} must be at least 1"))),
+    /// Refuses values with which nothing would work, or which no clock and no counter can hold.
+    pub fn check(&self) -> Result<()> {
+        /// A day.
+        const SECONDS_MAX: u64 = 86_400;
+        const COUNT_MAX: u64 = 1_000_000;
+        /// No message that anybody should send.
+        const BYTES_MAX: u64 = 1 << 30;
+        let bounds = [
+            ("header_s", self.header_s, 1, SECONDS_MAX),
+            ("body_s", self.body_s, 1, SECONDS_MAX),
+            ("idle_s", self.idle_s, 1, SECONDS_MAX),
+            ("request_s", self.request_s, 1, SECONDS_MAX),
+            ("connections", self.connections as u64, 1, COUNT_MAX),
+            ("streams", self.streams.into(), 1, COUNT_MAX),
+            ("requests", self.requests as u64, 1, COUNT_MAX),
+            ("batch_calls", self.batch_calls as u64, 1, COUNT_MAX),
+            ("batch_queries", self.batch_queries as u64, 1, COUNT_MAX),
+            ("database_connections", self.database_connections.into(), 1, COUNT_MAX),
+            ("body_bytes", self.body_bytes as u64, 1, BYTES_MAX),
+            ("grpc_message_bytes", self.grpc_message_bytes as u64, 1, BYTES_MAX),
             // hyper refuses a smaller buffer.
-            None if self.header_bytes < 8_192 => {
-                Err(crate::error::Error::Refused("limits.header_bytes must be at least 8192".into()))
+            ("header_bytes", self.header_bytes.into(), 8_192, BYTES_MAX),
+            // serde_json recurses to 128 and no further.
+            ("json_depth", self.json_depth as u64, 1, 120),
+        ];
+        match bounds.iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
+            Some((name, _, least, most)) => {
+                Err(Error::Refused(format!("limits.{name} must be between {least} and {most}")))
             }
             None => Ok(()),
         }

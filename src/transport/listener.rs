@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, drain: Duration) {
     let limits = edge.shared().limits;
     let (builder, graceful) = (builder(&limits), GracefulShutdown::new());
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let (places, cut) = (Arc::new(Semaphore::new(limits.connections)), CancellationToken::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -35,10 +35,11 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
         };
         let connection = graceful.watch(connection(&builder, stream, &edge));
         let metrics = edge.shared().metrics.clone();
+        let cut = cut.clone();
         tokio::spawn(async move {
             let _place = place;
             metrics.connections.inc();
-            if let Err(why) = connection.await {
+            if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(cause = %why, "a connection ended early");
             }
             metrics.connections.dec();
@@ -53,6 +54,7 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     if tokio::time::timeout(drain, finish).await.is_err() {
         tracing::warn!("requests were still in flight when the time to finish them ran out");
     }
+    cut.cancel();
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {

@@ -6,7 +6,7 @@
 use super::body::{self, Untyped};
 use super::dialect::{Dialect, RequestId, json_response};
 use super::edge::Shared;
-use super::{deadline, single};
+use super::single;
 use crate::contract::method_named;
 use crate::error::{Error, Result};
 use axum::body::{Body, Bytes};
@@ -48,7 +48,10 @@ enum Words {
 /// Answers, also when it refuses.
 pub(super) async fn batch(shared: Arc<Shared>, request: Request, id: &RequestId) -> Response<Body> {
     let done = answer(shared, request, id).await;
-    done.unwrap_or_else(|error| Dialect::Enveloped.refuse(&error, id))
+    done.unwrap_or_else(|error| {
+        error.log("a batch failed");
+        Dialect::Enveloped.refuse(&error, id)
+    })
 }
 
 async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result<Response<Body>> {
@@ -57,9 +60,8 @@ async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result
         return Err(Error::Method("POST"));
     }
     // Each call brings its own credential; without a good one here nobody is made to read a body.
-    let caller = shared.authenticate(super::credential::read(&head.headers)).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers).await?;
     shared.must_be_able_to_call(&caller)?;
-    let deadline = deadline::read(&head.headers, shared.request_time())?;
     body::must_be_json(&head.headers, Untyped::IsJson)?;
     let bytes = body::read(&head.headers, body, &shared.limits, deadline).await?;
     let is_streaming = head.headers.get(MODE).is_none_or(|mode| mode != "buffered");

@@ -1,6 +1,6 @@
 //! Applications: `ApplicationService`.
 
-use super::domain::{self, Application, Role, WayIn};
+use super::domain::{self, Actor, Application, Role, WayIn};
 use super::store::Secret;
 use crate::access::{ApplicationId, Call, Token};
 use crate::contract::{Change, Page};
@@ -53,7 +53,6 @@ impl ApplicationService for Applications {
         let (call, message) = Call::open(request)?;
         let expires_at = message.expires_at.as_ref().map(Timestamp::of);
         domain::must_be_future(expires_at, call.now)?;
-        domain::must_not_outlive(&call.caller, expires_at)?;
         let new = self.kernel.new_application(
             message.name,
             message.description,
@@ -65,13 +64,13 @@ impl ApplicationService for Applications {
         let (token, secret) = self.kernel.new_secret(new.id).await?;
 
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
+        actor.must_not_outlive(expires_at)?;
         let roles = store.must_have_roles(&new.roles).await?;
-        call.caller.must_hold(&domain::grants_of(&roles))?;
+        actor.must_hold(&domain::grants_of(&roles))?;
         store.insert_application(&new, &secret).await?;
         store.set_roles(new.id, &new.roles).await?;
-        store.commit(call.did("application.created", new.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("application.created", new.id)).await?;
 
         let secret = token.reveal().to_owned();
         reply(pb::CreateApplicationResponse { application: Some(self.message(new)), secret })
@@ -83,17 +82,16 @@ impl ApplicationService for Applications {
     ) -> Reply<pb::UpdateApplicationResponse> {
         let (call, message) = Call::open(request)?;
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
         let before = store.must_have_application(&message.id).await?;
         let after = changed(before.clone(), message, call.now);
-        store.may_change(&call, &before, &after).await?;
+        store.may_change(&actor, &before, &after, call.now).await?;
 
         let way_in = WayIn::of(store.way_in(call.now).await?);
         store.update_application(&after).await?;
         store.set_roles(after.id, &after.roles).await?;
         way_in.must_remain(WayIn::of(store.way_in(call.now).await?))?;
-        store.commit(call.did("application.updated", after.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("application.updated", after.id)).await?;
         reply(pb::UpdateApplicationResponse { application: Some(self.message(after)) })
     }
 
@@ -103,16 +101,15 @@ impl ApplicationService for Applications {
     ) -> Reply<pb::DeleteApplicationResponse> {
         let (call, message) = Call::open(request)?;
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
         let doomed = store.must_have_application(&message.id).await?;
         let roles = store.roles_among(&doomed.roles).await?;
-        domain::must_administer(&call.caller, &domain::grants_of(&roles))?;
+        actor.must_administer(&domain::grants_of(&roles))?;
 
         let way_in = WayIn::of(store.way_in(call.now).await?);
         store.delete_application(doomed.id).await?;
         way_in.must_remain(WayIn::of(store.way_in(call.now).await?))?;
-        store.commit(call.did("application.deleted", doomed.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("application.deleted", doomed.id)).await?;
         reply(pb::DeleteApplicationResponse { success: true })
     }
 
@@ -123,16 +120,15 @@ impl ApplicationService for Applications {
         let (call, message) = Call::open(request)?;
         let (token, secret) = self.kernel.new_secret(ApplicationId::parse(&message.id)?).await?;
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
         let application = store.must_have_application(&message.id).await?;
         let roles = store.roles_among(&application.roles).await?;
-        call.caller.must_hold(&domain::grants_of(&roles))?;
-        if !domain::is_self(&call.caller, application.id) {
-            domain::must_not_outlive(&call.caller, application.expires_at)?;
+        actor.must_hold(&domain::grants_of(&roles))?;
+        if actor.id != Some(application.id) {
+            actor.must_not_outlive(application.expires_at)?;
         }
         store.set_secret(application.id, &secret, call.now).await?;
-        store.commit(call.did("application.secret_regenerated", application.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("application.secret_regenerated", application.id)).await?;
         reply(pb::RegenerateApplicationSecretResponse { secret: token.reveal().to_owned() })
     }
 }
@@ -213,21 +209,30 @@ impl Writer {
         }
     }
 
-    async fn may_change(&mut self, call: &Call, before: &Application, after: &Application) -> Result<()> {
+    async fn may_change(
+        &mut self,
+        actor: &Actor,
+        before: &Application,
+        after: &Application,
+        now: Timestamp,
+    ) -> Result<()> {
         let held = self.roles_among(&before.roles).await?;
-        domain::must_administer(&call.caller, &domain::grants_of(&held))?;
+        actor.must_administer(&domain::grants_of(&held))?;
         let added: Vec<_> = after.roles.iter().filter(|role| !before.roles.contains(role)).cloned().collect();
-        let added = self.must_have_roles(&added).await?;
-        call.caller.must_hold(&domain::grants_of(&added))?;
+        let given = domain::grants_of(&self.must_have_roles(&added).await?);
+        actor.must_hold(&given)?;
+        if !given.is_empty() {
+            actor.must_not_outlive(after.expires_at)?;
+        }
         if before.expires_at == after.expires_at {
             return Ok(());
         }
-        domain::must_be_future(after.expires_at, call.now)?;
+        domain::must_be_future(after.expires_at, now)?;
         if domain::extends(before.expires_at, after.expires_at) {
             // A key that would be refused lives on: that gives its permissions anew.
             let all = self.roles_among(&after.roles).await?;
-            call.caller.must_hold(&domain::grants_of(&all))?;
-            domain::must_not_outlive(&call.caller, after.expires_at)?;
+            actor.must_hold(&domain::grants_of(&all))?;
+            actor.must_not_outlive(after.expires_at)?;
         }
         Ok(())
     }

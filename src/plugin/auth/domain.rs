@@ -1,6 +1,6 @@
 //! The rules of applications and roles.
 
-use crate::access::{ApplicationId, Caller, Grant, Grants, Identity};
+use crate::access::{ApplicationId, Grant, Grants};
 use crate::contract::issue::Issues;
 use crate::contract::{Checker, Rules};
 use crate::database::Timestamp;
@@ -93,23 +93,45 @@ pub fn must_be_future(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(
     }
 }
 
-/// Rule E5: what a caller makes usable does not outlive the caller.
-pub fn must_not_outlive(caller: &Caller, expires_at: Option<Timestamp>) -> Result<()> {
-    let Some(own) = caller.expires_at() else { return Ok(()) };
-    match expires_at {
-        Some(end) if end <= own => Ok(()),
-        _ => Err(Error::Forbidden(format!("It would outlive you: expiresAt must be no later than {own}"))),
-    }
+/// Who changes access, as the database has it while access is locked: the caller may have been demoted since the Gate.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Which application it is, if it is one.
+    pub id: Option<ApplicationId>,
+    /// What it may do.
+    pub grants: Grants,
+    /// Until when; `None`: for good.
+    pub expires_at: Option<Timestamp>,
 }
 
-/// Rule E8: whoever administers identities is changed only by their like.
-pub fn must_administer(caller: &Caller, target: &Grants) -> Result<()> {
-    let missing = target.administrative().beyond(&caller.grants());
-    if missing.is_empty() {
-        return Ok(());
+impl Actor {
+    /// Rules E1 to E4: nobody gives what they do not hold.
+    pub fn must_hold(&self, given: &Grants) -> Result<()> {
+        self.must_cover(given, "You cannot give what you do not hold")
     }
-    let names: Vec<_> = missing.iter().map(Grant::to_string).collect();
-    Err(Error::Forbidden(format!("It administers what you do not: {}", names.join(", "))))
+
+    /// Rule E8: whoever administers identities is changed only by their like.
+    pub fn must_administer(&self, target: &Grants) -> Result<()> {
+        self.must_cover(&target.administrative(), "It administers what you do not")
+    }
+
+    /// Rule E5: what an actor makes usable does not outlive the actor.
+    pub fn must_not_outlive(&self, expires_at: Option<Timestamp>) -> Result<()> {
+        let Some(own) = self.expires_at else { return Ok(()) };
+        match expires_at {
+            Some(end) if end <= own => Ok(()),
+            _ => Err(Error::Forbidden(format!("It would outlive you: expiresAt must be no later than {own}"))),
+        }
+    }
+
+    fn must_cover(&self, grants: &Grants, refusal: &str) -> Result<()> {
+        let missing = grants.beyond(&self.grants);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = missing.iter().map(Grant::to_string).collect();
+        Err(Error::Forbidden(format!("{refusal}: {}", names.join(", "))))
+    }
 }
 
 /// Whether a change of expiry makes a key live longer.
@@ -153,12 +175,6 @@ impl WayIn {
         }
         Ok(())
     }
-}
-
-/// Whether a caller is this application.
-#[must_use]
-pub fn is_self(caller: &Caller, id: ApplicationId) -> bool {
-    matches!(&caller.identity, Identity::Application { id: own, .. } if *own == id)
 }
 
 impl Rules for pb::CreateRoleRequest {

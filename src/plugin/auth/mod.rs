@@ -3,6 +3,7 @@
 //! Nobody gives what they do not hold (rules E1 to E8 of reference/api-keys.md, in [`domain`]), and the last way in
 //! cannot be locked out.
 
+mod actor;
 pub mod application;
 pub mod domain;
 mod role;
@@ -10,7 +11,7 @@ mod seed;
 mod session;
 mod store;
 
-pub use seed::{bootstrap, seed};
+pub use seed::{bootstrap, decline_bootstrap, seed};
 
 use super::Kernel;
 use crate::contract::{Mount, generated};

@@ -44,7 +44,8 @@ impl RoleService for Roles {
     async fn create_role(&self, request: Request<pb::CreateRoleRequest>) -> Reply<pb::CreateRoleResponse> {
         let (call, request) = Call::open(request)?;
         let grants = Grants::parse(&request.permissions);
-        call.caller.must_hold(&grants)?;
+        let mut store = self.kernel.database.writer().await?;
+        store.lock_access_for(&call).await?.must_hold(&grants)?;
         let new = Role {
             id: self.kernel.ids.next::<Uuid>().to_string(),
             name: request.name,
@@ -54,37 +55,40 @@ impl RoleService for Roles {
             created_at: call.now,
             updated_at: call.now,
         };
-        let mut store = self.kernel.database.writer().await?;
         store.insert_role(&new).await?;
-        store.commit(call.did("role.created", &new.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("role.created", &new.id)).await?;
         reply(pb::CreateRoleResponse { role: Some(message(new)) })
     }
 
     async fn update_role(&self, request: Request<pb::UpdateRoleRequest>) -> Reply<pb::UpdateRoleResponse> {
         let (call, request) = Call::open(request)?;
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
         let before = store.must_have_role(&request.id).await?;
         if before.id == ADMIN {
             return Err(Error::Forbidden("The role admin cannot be changed".into()).into());
         }
+        let changes_grants = !matches!(
+            Change::of_list(request.update_mask.as_ref(), "permissions", request.permissions.clone()),
+            Change::Keep
+        );
         let after = changed(before.clone(), request, call.now);
         let added = after.grants.beyond(&before.grants).into_iter().collect();
-        call.caller.must_hold(&added)?;
+        actor.must_hold(&added)?;
+        let removed: Grants = before.grants.beyond(&after.grants).into_iter().collect();
+        actor.must_administer(&removed)?;
 
         let way_in = WayIn::of(store.way_in(call.now).await?);
-        store.update_role(&after).await?;
+        store.update_role(&after, changes_grants).await?;
         way_in.must_remain(WayIn::of(store.way_in(call.now).await?))?;
-        store.commit(call.did("role.updated", &after.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("role.updated", &after.id)).await?;
         reply(pb::UpdateRoleResponse { role: Some(message(after)) })
     }
 
     async fn delete_role(&self, request: Request<pb::DeleteRoleRequest>) -> Reply<pb::DeleteRoleResponse> {
         let (call, request) = Call::open(request)?;
         let mut store = self.kernel.database.writer().await?;
-        store.lock_access().await?;
+        let actor = store.lock_access_for(&call).await?;
         let doomed = store.must_have_role(&request.id).await?;
         if doomed.is_system {
             return Err(Error::Forbidden("A system role cannot be deleted".into()).into());
@@ -92,11 +96,11 @@ impl RoleService for Roles {
         if call.caller.roles.iter().any(|role| role.id == doomed.id) {
             return Err(Error::Forbidden("You have this role yourself".into()).into());
         }
+        actor.must_administer(&doomed.grants)?;
         let way_in = WayIn::of(store.way_in(call.now).await?);
         store.delete_role(&doomed.id).await?;
         way_in.must_remain(WayIn::of(store.way_in(call.now).await?))?;
-        store.commit(call.did("role.deleted", &doomed.id)).await?;
-        self.kernel.snapshot.settle().await;
+        self.kernel.commit(store, call.did("role.deleted", &doomed.id)).await?;
         reply(pb::DeleteRoleResponse { success: true })
     }
 

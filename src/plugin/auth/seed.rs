@@ -16,9 +16,15 @@ pub async fn seed(kernel: &Kernel, call: &Call) -> Result<()> {
     for role in initial_roles(call.now) {
         store.insert_role(&role).await?;
     }
-    store.commit(call.did("role.created", "initial roles")).await?;
-    kernel.snapshot.settle().await;
+    kernel.commit(store, call.did("role.created", "initial roles")).await?;
     Ok(())
+}
+
+/// Decides for good that there will be no application `bootstrap`.
+pub async fn decline_bootstrap(kernel: &Kernel, call: &Call) -> Result<()> {
+    let mut store = kernel.database.writer().await?;
+    store.begin_bootstrap(call.now).await?;
+    store.commit_unseen("nothing was made").await
 }
 
 /// Makes the application `bootstrap` with the role `admin`, if nobody can call yet and nobody ever could.
@@ -36,8 +42,7 @@ pub async fn bootstrap(kernel: &Kernel, call: &Call) -> Result<Option<Token>> {
     }
     store.insert_application(&new, &secret).await?;
     store.set_roles(new.id, &new.roles).await?;
-    store.commit(call.did("application.created", new.id)).await?;
-    kernel.snapshot.settle().await;
+    kernel.commit(store, call.did("application.created", new.id)).await?;
     Ok(Some(token))
 }
 

@@ -266,17 +266,19 @@ impl Writer {
         )
     }
 
-    pub(super) async fn update_role(&mut self, changed: &Role) -> Result<u64> {
+    /// Writes the permissions only if they are to change: a later release may have stored some that this one cannot read.
+    pub(super) async fn update_role(&mut self, changed: &Role, changes_grants: bool) -> Result<u64> {
         sql!(
             self,
             execute,
-            "update auth_role set name = $2, name_folded = $3, description = $4, permissions = $5, updated_at = $6
+            "update auth_role set name = $2, name_folded = $3, description = $4, permissions = coalesce($5, permissions),
+                 updated_at = $6
              where id = $1",
             &changed.id,
             &changed.name,
             folded(&changed.name),
             &changed.description,
-            changed.grants.json(),
+            changes_grants.then(|| changed.grants.json()),
             changed.updated_at
         )
     }

@@ -65,7 +65,7 @@ impl CatalogService for Catalog {
         };
         let mut store = self.kernel.database.writer().await?;
         store.insert_system(&new).await?;
-        store.commit(call.did("system.created", new.id)).await?;
+        self.kernel.commit(store, call.did("system.created", new.id)).await?;
         reply(pb::CreateSystemResponse { system: Some(new.into()) })
     }
 
@@ -75,7 +75,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.writer().await?;
         let changed = store.update_system(id, request.data.unwrap_or_default().into(), call.now).await?;
         let changed = changed.ok_or_else(|| missing("System", id))?;
-        store.commit(call.did("system.updated", id)).await?;
+        self.kernel.commit(store, call.did("system.updated", id)).await?;
         reply(pb::UpdateSystemResponse { system: Some(changed.into()) })
     }
 
@@ -84,7 +84,7 @@ impl CatalogService for Catalog {
         let id = SystemId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
         must_have_deleted(store.delete_system(id).await?, "System", id)?;
-        store.commit(call.did("system.deleted", id)).await?;
+        self.kernel.commit(store, call.did("system.deleted", id)).await?;
         reply(pb::DeleteSystemResponse { success: true })
     }
 
@@ -124,7 +124,7 @@ impl CatalogService for Catalog {
         };
         let mut store = self.kernel.database.writer().await?;
         store.insert_group(&new).await?;
-        store.commit(call.did("group.created", new.id)).await?;
+        self.kernel.commit(store, call.did("group.created", new.id)).await?;
         reply(pb::CreateGroupResponse { group: Some(message::group(new, &[])) })
     }
 
@@ -134,7 +134,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.writer().await?;
         let changed = store.update_group(id, request.data.unwrap_or_default().into(), call.now).await?;
         let changed = store.with_its_members(changed.ok_or_else(|| missing("Group", id))?).await?;
-        store.commit(call.did("group.updated", id)).await?;
+        self.kernel.commit(store, call.did("group.updated", id)).await?;
         reply(pb::UpdateGroupResponse { group: Some(changed) })
     }
 
@@ -143,7 +143,7 @@ impl CatalogService for Catalog {
         let id = GroupId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
         must_have_deleted(store.delete_group(id).await?, "Group", id)?;
-        store.commit(call.did("group.deleted", id)).await?;
+        self.kernel.commit(store, call.did("group.deleted", id)).await?;
         reply(pb::DeleteGroupResponse { success: true })
     }
 
@@ -157,7 +157,7 @@ impl CatalogService for Catalog {
         let system = store.must_have_system(&request.system_id).await?.id;
         if store.insert_member(group, system).await? > 0 {
             domain::must_have_room("The group", store.count_members(group).await? - 1, domain::GROUP_MEMBERS_MAX)?;
-            store.commit(call.did("group.member_added", group)).await?;
+            self.kernel.commit(store, call.did("group.member_added", group)).await?;
         }
         reply(pb::AddSystemToGroupResponse { success: true })
     }
@@ -171,7 +171,7 @@ impl CatalogService for Catalog {
         let group = store.must_have_group(&request.group_id).await?.id;
         let system = store.must_have_system(&request.system_id).await?.id;
         if store.delete_member(group, system).await? > 0 {
-            store.commit(call.did("group.member_removed", group)).await?;
+            self.kernel.commit(store, call.did("group.member_removed", group)).await?;
         }
         reply(pb::RemoveSystemFromGroupResponse { success: true })
     }
@@ -210,7 +210,7 @@ impl CatalogService for Catalog {
         };
         let mut store = self.kernel.database.writer().await?;
         store.insert_view(&new).await?;
-        store.commit(call.did("view.created", new.id)).await?;
+        self.kernel.commit(store, call.did("view.created", new.id)).await?;
         reply(pb::CreateViewResponse { view: Some(new.into()) })
     }
 
@@ -220,7 +220,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.writer().await?;
         let changed = store.update_view(id, request.data.unwrap_or_default().into(), call.now).await?;
         let changed = changed.ok_or_else(|| missing("View", id))?;
-        store.commit(call.did("view.updated", id)).await?;
+        self.kernel.commit(store, call.did("view.updated", id)).await?;
         reply(pb::UpdateViewResponse { view: Some(changed.into()) })
     }
 
@@ -229,7 +229,7 @@ impl CatalogService for Catalog {
         let id = ViewId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
         must_have_deleted(store.delete_view(id).await?, "View", id)?;
-        store.commit(call.did("view.deleted", id)).await?;
+        self.kernel.commit(store, call.did("view.deleted", id)).await?;
         reply(pb::DeleteViewResponse { success: true })
     }
 
@@ -291,7 +291,7 @@ impl CatalogService for Catalog {
             created_at: call.now,
         };
         store.insert_contact(&new).await?;
-        store.commit(call.did("contact.added", new.id)).await?;
+        self.kernel.commit(store, call.did("contact.added", new.id)).await?;
         reply(pb::AddSystemContactResponse { contact: Some(new.into()) })
     }
 
@@ -303,7 +303,7 @@ impl CatalogService for Catalog {
         let id = ContactId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
         must_have_deleted(store.delete_contact(id).await?, "Contact", id)?;
-        store.commit(call.did("contact.removed", id)).await?;
+        self.kernel.commit(store, call.did("contact.removed", id)).await?;
         reply(pb::RemoveSystemContactResponse { success: true })
     }
 
