@@ -142,7 +142,7 @@ impl Edge {
         let id = RequestId(id.to_owned());
         request.extensions_mut().insert(id.clone());
         let (is_grpc, started) = (grpc::is_grpc(&request), Instant::now());
-        let (request, leftover) = Leftover::split(request);
+        let (request, leftover) = Leftover::split(request, is_grpc);
         let span = tracing::info_span!("request", request.id = id.0, protocol = if is_grpc { "grpc" } else { "json" });
         let answer = async {
             let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id)).catch_unwind().await;

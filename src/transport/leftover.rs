@@ -32,9 +32,11 @@ struct Shared(Arc<Mutex<Body>>);
 
 impl Leftover {
     /// Gives the handler a body to read, and keeps a hand on it.
-    pub(super) fn split(request: Request<Body>) -> (Request<Body>, Self) {
+    pub(super) fn split(request: Request<Body>, is_grpc: bool) -> (Request<Body>, Self) {
         // Who expects 100-continue has not sent the body, and must not be asked for it now.
-        let is_settled = request.body().is_end_stream() || request.headers().contains_key(EXPECT);
+        // gRPC over HTTP/2 may talk both ways, and its clients read the answer first.
+        let is_stream = is_grpc && request.version() >= Version::HTTP_2;
+        let is_settled = is_stream || request.body().is_end_stream() || request.headers().contains_key(EXPECT);
         if is_settled {
             return (request, Self { body: None, can_close: false });
         }

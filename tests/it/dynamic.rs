@@ -136,8 +136,9 @@ fn one(
 ) -> Value {
     match field.kind() {
         Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp" => {
-            let time: jiff::Timestamp = value.as_str().unwrap().parse().unwrap();
-            format!("{time:.3}").into()
+            let text = value.as_str().unwrap();
+            // What jiff cannot hold goes to the server as it is.
+            text.parse::<jiff::Timestamp>().map_or(text.into(), |time| format!("{time:.3}").into())
         }
         Kind::Message(message) if message.full_name().starts_with("checkmate.") => inner(&message, value),
         Kind::Enum(names) => {

@@ -29,6 +29,8 @@ mod matrix;
 mod parity;
 mod protocols;
 mod raw;
+mod regressions;
+mod revocation;
 mod samples;
 mod server;
 mod storage;

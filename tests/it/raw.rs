@@ -53,6 +53,13 @@ impl Raw {
         on_both!(self, connection => sqlx::query_as(query).fetch_all(connection))
     }
 
+    /// How SQLite would answer a query.
+    pub async fn plan(&mut self, query: &'static str) -> String {
+        let Self::Sqlite(connection) = self else { return String::new() };
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(connection).await.unwrap();
+        steps.into_iter().map(|(.., step)| step).collect::<Vec<_>>().join("; ")
+    }
+
     /// Every value of every table.
     pub async fn dump(&mut self) -> String {
         let tables = match self {
