@@ -28,7 +28,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reading every application takes some 5 µs each.
-const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+const LOAD_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whose changes matter here.
 const PLUGIN: &str = "auth";

@@ -118,6 +118,7 @@ async fn refuse_foreign(path: &Path) -> Result<()> {
 }
 
 /// Why a database cannot be opened, for the operator. sqlx names no password.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn closed(why: sqlx::Error) -> Error {
     Error::Refused(format!("cannot open the database: {why}"))
 }

@@ -49,8 +49,12 @@ pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared
 
 /// Whether a request is gRPC or gRPC-Web.
 pub(super) fn is_grpc(request: &Request<impl Sized>) -> bool {
-    let kind = request.headers().get(http::header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    let kind =
+        request.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    // Protobuf only: gRPC with another codec is nothing that could be answered in its own form.
+    let protocol = essence.strip_suffix("+proto").unwrap_or(essence);
+    matches!(protocol, "application/grpc" | "application/grpc-web" | "application/grpc-web-text")
 }
 
 /// Answers a gRPC request; the answer is in gRPC's form whatever happens.

@@ -48,6 +48,16 @@ fn a_method_says_who_may_call_it() {
 }
 
 #[test]
+fn two_procedures_do_not_share_a_name() {
+    let method = |name: &str, json: &str| {
+        format!("\n// Gets.\n rpc {name}(GetRequest) returns (GetResponse) {{ {ACCESS} {json} }}")
+    };
+    let alias = "option (checkmate.options.v1.json) = {aliases: \"get\"};";
+    let refusal = refusal(&format!("{PLUGIN} {} {}", method("Get", ""), method("Fetch", alias)), MESSAGES);
+    assert_eq!(refusal, "/checkmate.sample.v1.SampleService/Fetch: sample.get is taken");
+}
+
+#[test]
 fn what_cannot_be_generated_fails_with_its_name() {
     let good = format!("{PLUGIN} \n// Gets.\n rpc Get(GetRequest) returns (GetResponse) {{ {ACCESS} }}");
     let with_field = |field: &str| format!("message GetRequest {{ \n{field} }} message GetResponse {{}}");

@@ -23,16 +23,31 @@ impl Reader {
         owner: Option<&str>,
         group: Option<GroupId>,
     ) -> Result<Vec<System>> {
+        // A statement for each: SQLite plans before it knows whether there is an owner to look for.
+        if let Some(owner) = owner {
+            return sql!(
+                self,
+                fetch_all as System,
+                "select id, name, description, owner, metadata, created_at, updated_at from catalog_system
+                 where owner = $1 and id > $2 and ($3 is null or name_folded like $3 escape '!')
+                   and ($4 is null or id in (select system_id from catalog_group_member where group_id = $4))
+                 order by id limit $5",
+                owner,
+                after(page),
+                name_contains.map(containing),
+                group,
+                page.limit()
+            );
+        }
         sql!(
             self,
             fetch_all as System,
             "select id, name, description, owner, metadata, created_at, updated_at from catalog_system
-             where id > $1 and ($2 is null or name_folded like $2 escape '!') and ($3 is null or owner = $3)
-               and ($4 is null or id in (select system_id from catalog_group_member where group_id = $4))
-             order by id limit $5",
+             where id > $1 and ($2 is null or name_folded like $2 escape '!')
+               and ($3 is null or id in (select system_id from catalog_group_member where group_id = $3))
+             order by id limit $4",
             after(page),
             name_contains.map(containing),
-            owner,
             group,
             page.limit()
         )
