@@ -9,7 +9,7 @@ use super::instance::{InstanceKey, Tag};
 use super::store::ApplicationRow;
 use super::usage::Usage;
 use super::{ApplicationId, Grants};
-use crate::database::{Changes, Database, Reader, Timestamp};
+use crate::database::{Changes, Database, Ear, Reader, Timestamp};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How often the feed is looked at: changes from elsewhere are seen within this.
+/// How often the feed is looked at: changes from elsewhere are seen within this, also when nobody notifies.
 const POLL_EVERY: Duration = Duration::from_millis(80);
 
 /// Knowledge older than this decides nothing (design.md section 6).
@@ -30,8 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Reading every application takes some 5 µs each.
 const LOAD_PATIENCE: Duration = Duration::from_mins(1);
 
+/// A pooler between us and PostgreSQL may not let anybody listen; asking it all the time would not change that.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
 /// Whose changes matter here.
 const PLUGIN: &str = "auth";
+
+/// The follower's ear, if it has one.
+#[derive(Default)]
+struct Hearing {
+    ear: Option<Ear>,
+    tried_at: Option<Instant>,
+}
 
 /// What the Gate decides from. Cheap to clone.
 #[derive(Clone)]
@@ -142,8 +152,8 @@ impl Snapshot {
 
     /// Follows the feed until told to stop; tells `heard` whether the database answers.
     pub async fn follow(self, stop: CancellationToken, heard: impl Fn(bool) + Send) {
-        let mut well = true;
-        while stop.run_until_cancelled(tokio::time::sleep(POLL_EVERY)).await.is_some() {
+        let (mut well, mut hearing) = (true, Hearing::default());
+        while stop.run_until_cancelled(self.next_look(&mut hearing)).await.is_some() {
             let done = self.refresh().await;
             if let Err(why) = &done
                 && well
@@ -154,6 +164,25 @@ impl Snapshot {
             }
             well = done.is_ok();
             heard(well);
+        }
+    }
+
+    /// Waits until looking at the feed is worth it: somebody notified, or it has been a while.
+    async fn next_look(&self, hearing: &mut Hearing) {
+        if hearing.ear.is_none() && hearing.tried_at.is_none_or(|at| at.elapsed() > LISTEN_AGAIN) {
+            hearing.tried_at = Some(Instant::now());
+            // Without an ear there is still the poll, so why there is none does not matter.
+            hearing.ear = timeout(PATIENCE, self.0.database.listen()).await.ok().and_then(Result::ok).flatten();
+        }
+        let listening = async {
+            match &mut hearing.ear {
+                Some(ear) => ear.hears().await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_lost = timeout(POLL_EVERY, listening).await == Ok(false);
+        if is_lost {
+            hearing.ear = None;
         }
     }
 

@@ -97,6 +97,7 @@ impl Writer {
             &did.by,
             did.at
         )?;
+        self.notify().await?;
         sql!(self, execute, "delete from change where sequence <= (select max(sequence) from change) - $1", KEPT)?;
         Ok(())
     }

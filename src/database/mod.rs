@@ -4,6 +4,7 @@
 //! without saying what changed.
 
 pub mod change;
+mod ear;
 pub mod id;
 mod lock;
 mod migrate;
@@ -13,6 +14,7 @@ mod sql;
 mod timestamp;
 
 pub use change::{Changes, Did};
+pub use ear::Ear;
 pub use id::Ids;
 pub use lock::{FileLock, beside};
 pub use timestamp::Timestamp;
@@ -37,7 +39,7 @@ pub struct Database(Pools);
 
 #[derive(Clone, Debug)]
 enum Pools {
-    /// `feed` is one connection for whoever follows the changes: requests must not make them wait.
+    /// `feed` is for whoever follows the changes: requests must not make them wait.
     Sqlite {
         read: SqlitePool,
         write: SqlitePool,
@@ -164,7 +166,8 @@ impl Database {
                 let options = options.as_ref().clone().disable_statement_logging();
                 let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(WAIT_MAX);
                 let pool = pool.connect_with(options.clone()).await.map_err(closed)?;
-                let feed = PgPoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
+                // One to read the feed, one to listen.
+                let feed = PgPoolOptions::new().max_connections(2).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
                 Ok(Self(Pools::Postgres { pool, feed }))
             }
         }
