@@ -11,7 +11,7 @@ pub mod page;
 pub use change::Change;
 pub use check::{Checker, Rules, Validate};
 pub use dispatch::{Checks, Mount};
-pub use page::{Page, PageKey, Paged};
+pub use page::{Page, PageKey, Paged, Row};
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

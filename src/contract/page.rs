@@ -19,6 +19,14 @@ pub trait Paged {
     fn bound_to(&self) -> Vec<u8>;
 }
 
+/// A row of a list.
+pub trait Row {
+    /// Where it stands in the order of the list.
+    fn position(&self) -> String;
+    /// About how many bytes it takes in an answer: what its caller wrote, not the few that every row has.
+    fn bytes(&self) -> usize;
+}
+
 /// Which rows of a list are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -36,6 +44,13 @@ impl Page {
     /// page at a time does.
     pub const UNPAGED_MAX: usize = 10_000;
 
+    /// The unpaged procedures answer up to this many bytes of what callers wrote; a few such answers at once must not
+    /// exhaust the memory.
+    pub const UNPAGED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+    /// A page ends early at this many bytes, so that it fits the 4 MiB that gRPC clients accept by default.
+    pub const BYTES_MAX: usize = 3 * 1024 * 1024;
+
     /// All rows, for an unpaged procedure.
     #[must_use]
     pub fn all() -> Self {
@@ -49,9 +64,13 @@ impl Page {
     }
 
     /// Refuses the answer of an unpaged procedure that would be too long, naming the paged one.
-    pub fn whole<T>(&self, rows: Vec<T>, paged: &str) -> Result<Vec<T>> {
+    pub fn whole<T: Row>(&self, rows: Vec<T>, paged: &str) -> Result<Vec<T>> {
         if rows.len() > self.size {
             return Err(Error::Refused(format!("There are more than {}; page with {paged}", self.size)));
+        }
+        if rows.iter().map(Row::bytes).sum::<usize>() > Self::UNPAGED_BYTES_MAX {
+            let max = Self::UNPAGED_BYTES_MAX >> 20;
+            return Err(Error::Refused(format!("They take more than {max} MiB; page with {paged}")));
         }
         Ok(rows)
     }
@@ -82,18 +101,19 @@ impl PageKey {
         Some(Page { after: Some(position.to_owned()), size })
     }
 
-    /// Cuts the extra row off and says where the next page starts, if there is one.
-    pub fn cut<T>(
-        &self,
-        request: &impl Paged,
-        page: &Page,
-        rows: &mut Vec<T>,
-        position: fn(&T) -> String,
-    ) -> Option<String> {
-        let more = rows.len() > page.size;
-        rows.truncate(page.size);
+    /// Cuts off what is too much for the page, and says where the next one starts, if there is one.
+    pub fn cut<T: Row>(&self, request: &impl Paged, page: &Page, rows: &mut Vec<T>) -> Option<String> {
+        let mut bytes = 0;
+        let fits = |row: &&T| {
+            bytes += row.bytes();
+            bytes <= Page::BYTES_MAX
+        };
+        // One row always fits: a page without any would never end.
+        let size = rows.iter().take(page.size).take_while(fits).count().max(1);
+        let more = rows.len() > size;
+        rows.truncate(size);
         let last = rows.last().filter(|_| more)?;
-        let position = position(last).into_bytes();
+        let position = last.position().into_bytes();
         let mut token = self.seal(request, &position).to_vec();
         token.extend(position);
         Some(URL_SAFE_NO_PAD.encode(token))

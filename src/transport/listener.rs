@@ -4,28 +4,32 @@ use super::{Edge, Limits};
 use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// After a failed accept (no file descriptors, say) a moment passes, or the loop would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Serves until told to stop, then lets what is in flight finish for at most `drain`.
 pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, drain: Duration) {
     let limits = edge.shared().limits;
-    let (builder, graceful) = (builder(&limits), GracefulShutdown::new());
+    let (builders, graceful) = (Arc::new(Builders::new(&limits)), GracefulShutdown::new());
     let (places, cut) = (Arc::new(Semaphore::new(limits.connections)), CancellationToken::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(why) => {
                 tracing::warn!(cause = %why, "a connection could not be accepted");
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
                 continue;
             }
         };
@@ -33,15 +37,13 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
             edge.shared().metrics.connections_refused.inc();
             continue;
         };
-        let connection = graceful.watch(connection(&builder, stream, &edge));
-        let metrics = edge.shared().metrics.clone();
-        let cut = cut.clone();
+        let (builders, edge, watcher) = (builders.clone(), edge.clone(), graceful.watcher());
+        let (cut, stop) = (cut.clone(), stop.clone());
         tokio::spawn(async move {
             let _place = place;
+            let metrics = edge.shared().metrics.clone();
             metrics.connections.inc();
-            if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(cause = %why, "a connection ended early");
-            }
+            cut.run_until_cancelled(attend(stream, &builders, edge, watcher, stop)).await;
             metrics.connections.dec();
         });
     }
@@ -51,38 +53,86 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
         graceful.shutdown().await;
         edge.shared().tasks.wait().await;
     };
-    if tokio::time::timeout(drain, finish).await.is_err() {
+    if timeout(drain, finish).await.is_err() {
         tracing::warn!("requests were still in flight when the time to finish them ran out");
     }
     cut.cancel();
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(limits.header_s))
-        .max_buf_size(limits.header_bytes as usize)
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes)
-        .keep_alive_interval(Duration::from_secs(limits.idle_s))
-        .keep_alive_timeout(Duration::from_secs(limits.header_s));
-    builder
+/// One connection, from its first byte to its end.
+async fn attend(stream: TcpStream, builders: &Builders, edge: Edge, watcher: Watcher, stop: CancellationToken) {
+    let patience = Duration::from_secs(edge.shared().limits.header_s);
+    let opening = stop.run_until_cancelled(timeout(patience, protocol(&stream))).await;
+    let Some(Ok(Some(protocol))) = opening else { return };
+    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, edge)).await {
+        tracing::debug!(cause = %why, "a connection ended early");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Looks at the first bytes without taking them; `None` if the peer has gone. hyper would look for as long as it takes.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    /// Half a preface stays readable, so waiting for the rest of it means looking again.
+    const AGAIN: Duration = Duration::from_millis(10);
+    loop {
+        let mut first = [0; PREFACE.len()];
+        let length = stream.peek(&mut first).await.ok()?;
+        let seen = first.get(..length)?;
+        match length {
+            0 => return None,
+            _ if !PREFACE.starts_with(seen) => return Some(Protocol::Http1),
+            _ if length == PREFACE.len() => return Some(Protocol::Http2),
+            _ => sleep(AGAIN).await,
+        }
+    }
+}
+
+/// A builder for each protocol, so that hyper does not look for itself.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(limits: &Limits) -> Self {
+        let mut http1 = Builder::new(TokioExecutor::new()).http1_only();
+        http1
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(limits.header_s))
+            .max_buf_size(limits.header_bytes as usize)
+            .half_close(false);
+        let mut http2 = Builder::new(TokioExecutor::new()).http2_only();
+        http2
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(limits.header_bytes)
+            .keep_alive_interval(Duration::from_secs(limits.idle_s))
+            .keep_alive_timeout(Duration::from_secs(limits.header_s));
+        Self { http1, http2 }
+    }
+
+    fn of(&self, protocol: Protocol) -> &Builder<TokioExecutor> {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
 }
 
 fn connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
-    edge: &Edge,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = impl std::fmt::Display> + Send + 'static {
+    edge: Edge,
+) -> impl GracefulConnection<Error = impl std::fmt::Display> + Send + 'static {
     // Answers are small and written whole: waiting for more to send only adds latency.
     let _ = stream.set_nodelay(true);
-    let edge = edge.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }

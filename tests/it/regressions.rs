@@ -4,7 +4,9 @@ use crate::raw::Raw;
 use crate::server::{Answer, Server, is_postgres};
 use serde_json::json;
 use sqlx::Connection;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The last second that both protocols can write; one more would break every list that it stands in.
 #[tokio::test]
@@ -187,6 +189,43 @@ async fn a_database_of_another_program_is_left_alone() {
     let refusal = checkmate::app::App::start(config, listener, checkmate::world::Clock::system()).await.err().unwrap();
     assert!(refusal.to_string().ends_with("is a database of another program"), "{refusal}");
     assert!(std::fs::read(&file).unwrap() == before, "the file is untouched");
+}
+
+/// A connection that says nothing, or half of something, holds its place for as long as a head may take, and no longer.
+#[tokio::test]
+async fn silent_connections_are_closed() {
+    let server = Server::start_with(|config| config.limits.header_s = 1).await;
+    for opening in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+        let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(opening.as_bytes()).await.unwrap();
+        let mut rest = vec![];
+        let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "{opening:?} is closed");
+    }
+}
+
+/// Pages fit what gRPC clients accept by default, and whole lists fit the memory.
+#[tokio::test]
+async fn answers_are_bounded_in_bytes() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    for _ in 0..40 {
+        let metadata = json!({"large": "x".repeat(16_000)});
+        let calls: Vec<_> = (0..8)
+            .map(|_| admin.json("catalog.createSystem", json!({"name": "large", "metadata": metadata})))
+            .collect();
+        for call in futures_util::future::join_all(calls).await {
+            assert_eq!(call.status, 200);
+        }
+    }
+    let (mut seen, mut input) = (0, json!({"pageSize": 1000}));
+    loop {
+        let page = admin.grpc("catalog.listSystems", &input).await.expect("a page fits a client's default limit");
+        seen += page["systems"].as_array().unwrap().len();
+        let Some(token) = page["nextPageToken"].as_str() else { break };
+        input["pageToken"] = token.into();
+    }
+    assert_eq!(seen, 320, "nothing is lost or seen twice");
 }
 
 /// Each list is read along an index, not sorted.

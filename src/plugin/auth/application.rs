@@ -36,7 +36,7 @@ impl ApplicationService for Applications {
         let page = self.kernel.page(&message)?;
         let mut store = self.kernel.database.reader().await?;
         let mut found = store.applications(&page, message.name_contains.as_deref(), message.role.as_deref()).await?;
-        let next_page_token = self.kernel.pages.cut(&message, &page, &mut found, |last| last.id.to_string());
+        let next_page_token = self.kernel.pages.cut(&message, &page, &mut found);
         reply(pb::ListApplicationsResponse { applications: self.messages(found), next_page_token })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::access::{ApplicationId, Grant, Grants};
 use crate::contract::issue::Issues;
-use crate::contract::{Checker, Rules};
+use crate::contract::{Checker, Row, Rules};
 use crate::database::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto::checkmate::auth::v1 as pb;
@@ -54,6 +54,38 @@ pub struct Role {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Row for Application {
+    fn position(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.len()
+            + self.description.as_ref().map_or(0, String::len)
+            + self.roles.iter().map(String::len).sum::<usize>()
+    }
+}
+
+impl Row for Role {
+    fn position(&self) -> String {
+        format!("{} {}", self.created_at.0, self.id)
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.len() + self.description.as_ref().map_or(0, String::len) + self.grants.json().len()
+    }
+}
+
+impl Row for pb::Permission {
+    fn position(&self) -> String {
+        self.id.clone()
+    }
+
+    fn bytes(&self) -> usize {
+        self.id.len() + self.description.len()
+    }
 }
 
 /// What roles allow together.

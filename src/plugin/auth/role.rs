@@ -30,8 +30,7 @@ impl RoleService for Roles {
         let page = self.kernel.page(&request)?;
         let mut store = self.kernel.database.reader().await?;
         let mut found = store.roles(&page, request.name_contains.as_deref()).await?;
-        let position = |last: &Role| format!("{} {}", last.created_at.0, last.id);
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, position);
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListRolesResponse { roles: found.into_iter().map(message).collect(), next_page_token })
     }
 
@@ -118,7 +117,7 @@ impl RoleService for Roles {
         let after = page.after.as_deref().unwrap_or_default();
         let behind = PERMISSIONS.iter().filter(|known| known.id > after);
         let mut found: Vec<_> = behind.take(page.size + 1).map(permission).collect();
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, |last| last.id.clone());
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListPermissionsResponse { permissions: found, next_page_token })
     }
 }

@@ -1,6 +1,6 @@
 //! What a catalog consists of, and its rules.
 
-use crate::contract::{Change, Checker, Rules};
+use crate::contract::{Change, Checker, Row, Rules};
 use crate::database::Timestamp;
 use crate::database::id::id;
 use crate::error::{Error, Result};
@@ -148,6 +148,34 @@ pub fn must_have_room(what: &str, count: i64, max: i64) -> Result<()> {
         return Err(Error::Refused(format!("{what} has {max} already")));
     }
     Ok(())
+}
+
+/// Rows of the catalog stand in the order of their ids.
+macro_rules! row {
+    ($row:ty, $($text:ident),*) => {
+        impl Row for $row {
+            fn position(&self) -> String {
+                self.id.to_string()
+            }
+
+            fn bytes(&self) -> usize {
+                self.name.len() $(+ self.$text.as_ref().map_or(0, String::len))*
+            }
+        }
+    };
+}
+row!(System, description, owner, metadata);
+row!(Group, metadata);
+row!(View, description, configuration);
+
+impl Row for Contact {
+    fn position(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn bytes(&self) -> usize {
+        [&self.user_id, &self.email, &self.label].into_iter().flatten().map(String::len).sum()
+    }
 }
 
 /// A contact says what its type needs, and nothing else.

@@ -42,7 +42,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.reader().await?;
         let (name, owner) = (request.name_contains.as_deref(), request.owner.as_deref());
         let mut found = store.systems(&page, name, owner, group).await?;
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, |last| last.id.to_string());
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListSystemsResponse { systems: messages(found), next_page_token })
     }
 
@@ -102,7 +102,7 @@ impl CatalogService for Catalog {
         let system = request.system_id.as_deref().map(SystemId::parse).transpose()?;
         let mut store = self.kernel.database.reader().await?;
         let mut found = store.groups(&page, request.name_contains.as_deref(), system).await?;
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, |last| last.id.to_string());
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListGroupsResponse { groups: store.with_members(found).await?, next_page_token })
     }
 
@@ -187,7 +187,7 @@ impl CatalogService for Catalog {
         let (_, request) = Call::open(request)?;
         let page = self.kernel.page(&request)?;
         let mut found = self.kernel.database.reader().await?.views(&page, request.name_contains.as_deref()).await?;
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, |last| last.id.to_string());
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListViewsResponse { views: messages(found), next_page_token })
     }
 
@@ -254,7 +254,7 @@ impl CatalogService for Catalog {
         let mut store = self.kernel.database.reader().await?;
         let system = store.must_have_system(&request.system_id).await?.id;
         let mut found = store.contacts(system, &page).await?;
-        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found, |last| last.id.to_string());
+        let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListSystemContactsResponse { contacts: messages(found), next_page_token })
     }
 
