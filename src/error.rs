@@ -99,6 +99,12 @@ impl Error {
         Self::Internal(what.into())
     }
 
+    /// Known, but without any of the permissions that would do.
+    #[must_use]
+    pub fn missing_permission(any_of: &[&str]) -> Self {
+        Self::Forbidden(format!("Missing permission: {}", any_of.join(" or ")))
+    }
+
     /// Logs what is ours to fix; everything else is the caller's to know.
     pub fn log(&self, what: &str) {
         if let Self::Internal(cause) = self {

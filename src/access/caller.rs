@@ -3,6 +3,7 @@
 use super::gate::Admitted;
 use super::instance::Tag;
 use super::{ApplicationId, Grants};
+use crate::contract::Method;
 use crate::database::{Did, Timestamp};
 use crate::error::{Error, Result};
 use std::fmt::Display;
@@ -84,6 +85,8 @@ pub struct Call {
     pub caller: Arc<Caller>,
     /// When: one time for the whole call.
     pub now: Timestamp,
+    /// Any one of these was needed to be let in.
+    pub needed: &'static [&'static str],
     plugin: &'static str,
 }
 
@@ -91,14 +94,16 @@ impl Call {
     /// A call of the server itself, outside of any procedure: the reason is for whoever reads the change feed.
     #[must_use]
     pub fn by_server(plugin: &'static str, why: &'static str, now: Timestamp) -> Self {
-        Self { caller: Arc::new(Caller::server(why)), now, plugin }
+        Self { caller: Arc::new(Caller::server(why)), now, needed: &[], plugin }
     }
 
     /// Takes a request apart. Only the Gate lets requests through, so one that did not pass it is a bug, and refused.
     pub fn open<M>(request: tonic::Request<M>) -> Result<(Self, M)> {
         let (_, extensions, message) = request.into_parts();
         let admitted = extensions.get::<Admitted>().ok_or_else(|| Error::bug("a request went around the gate"))?;
-        Ok((Self { caller: admitted.caller(), now: admitted.now(), plugin: admitted.method().plugin }, message))
+        let Method { plugin, permissions, .. } = admitted.method();
+        let call = Self { caller: admitted.caller(), now: admitted.now(), needed: permissions, plugin };
+        Ok((call, message))
     }
 
     /// What this call did, for the change feed.

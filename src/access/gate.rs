@@ -150,7 +150,7 @@ impl Gate {
                 return Err(Error::Forbidden("This endpoint is for services only".into()));
             }
             Identity::Application { .. } if !is_allowed && !method.permissions.is_empty() => {
-                return Err(Error::Forbidden(format!("Missing permission: {}", method.permissions.join(" or "))));
+                return Err(Error::missing_permission(method.permissions));
             }
             Identity::Application { .. } | Identity::Anonymous | Identity::Server(_) => {}
         }

@@ -25,6 +25,8 @@ pub(super) async fn single(
     let done = answer(shared, method, request).await;
     if let Some(method) = method {
         shared.note(method, Protocol::Json, started, done.as_ref().err());
+    } else if let Err(error) = &done {
+        error.log("a call of nothing known failed");
     }
     done.unwrap_or_else(|error| Dialect::Enveloped.refuse(&error, id))
 }

@@ -6,7 +6,7 @@ use crate::database::Writer;
 use crate::error::{Error, Result};
 
 impl Writer {
-    /// Locks access until the end of the transaction, and reads who is changing it.
+    /// Locks access until the end of the transaction, and reads who is changing it: refused if it may no longer.
     pub(super) async fn lock_access_for(&mut self, call: &Call) -> Result<Actor> {
         self.lock_access().await?;
         let Identity::Application { id, .. } = &call.caller.identity else {
@@ -19,6 +19,9 @@ impl Writer {
         let mut roles = own.roles;
         roles.push(ANONYMOUS.to_owned());
         let grants = grants_of(&self.roles_among(&roles).await?);
+        if !call.needed.iter().any(|permission| grants.allow(permission)) {
+            return Err(Error::missing_permission(call.needed));
+        }
         Ok(Actor { id: Some(*id), grants, expires_at: own.expires_at })
     }
 }
