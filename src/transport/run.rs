@@ -27,3 +27,49 @@ pub(super) async fn run<T: Send + 'static>(
     let done = timeout_at(deadline, task).await.map_err(|_| Error::Deadline)?;
     done.map_err(|why| Error::bug(format!("a mutation panicked: {why}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_nothing_more() {
+        let tasks = TaskTracker::new();
+        let late = Instant::now() + Duration::from_mins(1);
+        for is_query in [true, false] {
+            let done = run(is_query, late, &tasks, async { panic!("on purpose") }).await;
+            assert!(matches!(done, Err::<(), _>(Error::Internal(_))), "{done:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_late_already_does_not_run() {
+        let done = run(false, Instant::now(), &TaskTracker::new(), async { panic!("it ran") }).await;
+        assert!(matches!(done, Err::<(), _>(Error::Deadline)));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_a_query_and_lets_a_mutation_finish() {
+        let tasks = TaskTracker::new();
+        let (finished, query_finishes) = tokio::sync::oneshot::channel::<()>();
+        let query = async move {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let _ = finished.send(());
+        };
+        assert!(matches!(run(true, soon(), &tasks, query).await, Err(Error::Deadline)));
+        assert!(query_finishes.await.is_err(), "the query was given up");
+
+        let (finished, mutation_finishes) = tokio::sync::oneshot::channel::<()>();
+        let mutation = async move {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let _ = finished.send(());
+        };
+        assert!(matches!(run(false, soon(), &tasks, mutation).await, Err(Error::Deadline)));
+        assert!(mutation_finishes.await.is_ok(), "the mutation went on");
+    }
+}
