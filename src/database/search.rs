@@ -7,7 +7,8 @@ pub fn folded(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// A pattern for `like … escape '!'` that matches folded names containing a text.
+/// A pattern for `like coalesce(…, '') escape '!'` that matches folded names containing a text. The `coalesce` is for
+/// `SQLite`, which prepares a statement anew for every value of a bare parameter behind `like`.
 #[must_use]
 pub fn containing(text: &str) -> String {
     let mut pattern = String::from("%");

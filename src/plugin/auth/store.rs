@@ -85,7 +85,7 @@ impl Reader {
                     (select string_agg(role_id, ',' order by role_id) from auth_application_role
                      where application_id = id) as roles
              from auth_application
-             where id > $1 and ($2 is null or name_folded like $2 escape '!')
+             where id > $1 and ($2 is null or name_folded like coalesce($2, '') escape '!')
                and ($3 is null or id in (select application_id from auth_application_role where role_id = $3))
              order by id limit $4",
             after,
@@ -116,7 +116,7 @@ impl Reader {
             self,
             fetch_all as RoleRow,
             "select id, name, description, permissions, is_system, created_at, updated_at from auth_role
-             where (created_at, id) > ($1, $2) and ($3 is null or name_folded like $3 escape '!')
+             where (created_at, id) > ($1, $2) and ($3 is null or name_folded like coalesce($3, '') escape '!')
              order by created_at, id limit $4",
             at.parse::<i64>().unwrap_or(-1),
             id,

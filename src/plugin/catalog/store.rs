@@ -29,7 +29,7 @@ impl Reader {
                 self,
                 fetch_all as System,
                 "select id, name, description, owner, metadata, created_at, updated_at from catalog_system
-                 where owner = $1 and id > $2 and ($3 is null or name_folded like $3 escape '!')
+                 where owner = $1 and id > $2 and ($3 is null or name_folded like coalesce($3, '') escape '!')
                    and ($4 is null or id in (select system_id from catalog_group_member where group_id = $4))
                  order by id limit $5",
                 owner,
@@ -43,7 +43,7 @@ impl Reader {
             self,
             fetch_all as System,
             "select id, name, description, owner, metadata, created_at, updated_at from catalog_system
-             where id > $1 and ($2 is null or name_folded like $2 escape '!')
+             where id > $1 and ($2 is null or name_folded like coalesce($2, '') escape '!')
                and ($3 is null or id in (select system_id from catalog_group_member where group_id = $3))
              order by id limit $4",
             after(page),
@@ -73,7 +73,7 @@ impl Reader {
             self,
             fetch_all as Group,
             "select id, name, metadata, created_at, updated_at from catalog_group
-             where id > $1 and ($2 is null or name_folded like $2 escape '!')
+             where id > $1 and ($2 is null or name_folded like coalesce($2, '') escape '!')
                and ($3 is null or id in (select group_id from catalog_group_member where system_id = $3))
              order by id limit $4",
             after(page),
@@ -123,7 +123,7 @@ impl Reader {
             self,
             fetch_all as View,
             "select id, name, description, configuration, created_at, updated_at from catalog_view
-             where id > $1 and ($2 is null or name_folded like $2 escape '!')
+             where id > $1 and ($2 is null or name_folded like coalesce($2, '') escape '!')
              order by id limit $3",
             after(page),
             name_contains.map(containing),
