@@ -11,7 +11,7 @@ pub struct Limits {
     pub header_s: u64,
     /// A body arrives within this: 2 MiB at 70 KB/s.
     pub body_s: u64,
-    /// Connections without any traffic are asked whether they live after this.
+    /// HTTP/2 connections without any traffic are asked whether they live after this.
     pub idle_s: u64,
     /// Connections at once; each costs some 20 KiB.
     pub connections: usize,
