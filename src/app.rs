@@ -7,7 +7,7 @@ use crate::database::{Database, FileLock, Ids, Location, Schema};
 use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::plugin::{self, Kernel, auth};
-use crate::transport::{Edge, Metrics, Shared, listener};
+use crate::transport::{Edge, Metrics, ReplyCache, Shared, listener};
 use crate::world::{Clock, Entropy};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -128,12 +128,15 @@ impl App {
         let (mount, stop) = (foundation.mount(), CancellationToken::new());
         let mut services = mount.names().to_vec();
         services.push("");
+        let metrics = Metrics::default();
+        let replies = ReplyCache::new(config.limits.reply_cache_bytes, kernel.database.versions(), metrics.clone())?;
         let edge = Edge::new(mount, health_server, |faces| Shared {
             gate: gate.clone(),
             snapshot: kernel.snapshot.clone(),
             database: kernel.database.clone(),
             limits: config.limits,
-            metrics: Metrics::default(),
+            metrics,
+            replies,
             tasks: TaskTracker::new(),
             stopping: stop.clone(),
             private_contract: config.private_contract,

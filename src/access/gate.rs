@@ -59,6 +59,13 @@ impl Admitted {
         self.caller.clone()
     }
 
+    /// Which of the method's permissions the caller holds, a bit for each in the order of the contract.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        let permissions = self.method.permissions.iter().zip(0..);
+        permissions.fold(0, |held, (permission, place)| held | (u32::from(self.caller.may(permission)) << place))
+    }
+
     /// When it was let in.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -117,28 +117,28 @@ impl Snapshot {
     }
 
     async fn take_over(&self, store: &mut Reader, followed: &mut i64) -> Result<()> {
-        match if *followed < 0 {
-            Changes::TooMany(store.last_change().await?)
-        } else {
-            store.changes(PLUGIN, *followed).await?
-        } {
+        let changes =
+            if *followed < 0 { Changes::TooMany(store.last_change().await?) } else { store.changes(*followed).await? };
+        match &changes {
             Changes::These(entries, last) => {
-                if !entries.is_empty() {
-                    let of = |kind: &str| entries.iter().any(|entry| entry.kind.starts_with(kind));
-                    let applications = entries.iter().filter(|entry| entry.kind.starts_with("application."));
+                let ours: Vec<_> = entries.iter().filter(|entry| entry.plugin == PLUGIN).collect();
+                if !ours.is_empty() {
+                    let of = |kind: &str| ours.iter().any(|entry| entry.kind.starts_with(kind));
+                    let applications = ours.iter().filter(|entry| entry.kind.starts_with("application."));
                     let ids =
                         applications.filter_map(|entry| ApplicationId::parse(&entry.resource).ok()).collect::<Vec<_>>();
                     self.reload_some(store, &ids, of("role.")).await?;
                 }
-                *followed = last;
+                *followed = *last;
             }
             Changes::TooMany(last) => {
                 // Until all of it is read, nothing is known: should this be cut short, the next try may take its time.
                 *followed = -1;
                 self.reload_all(store).await?;
-                *followed = last;
+                *followed = *last;
             }
         }
+        self.0.database.versions().saw(&changes);
         Ok(())
     }
 

@@ -2,13 +2,18 @@
 //!
 //! Whatever the generator could get wrong without notice is refused here, with the name of the culprit.
 
+// The path is written out because the tests of what is refused read this file, too.
+#[path = "value.rs"]
+mod value;
+
 use super::Result;
 use heck::{ToLowerCamelCase, ToShoutySnakeCase, ToSnakeCase, ToUpperCamelCase};
 use prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind,
-    MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+    Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
+    MethodDescriptor, ServiceDescriptor,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use value::{flag, inner, list, number, signed, text, texts, unsigned};
 
 /// Everything that `proto/` says.
 pub(super) struct Contract {
@@ -54,6 +59,8 @@ pub(super) struct Method {
     pub(super) permissions: Vec<String>,
     pub(super) service_only: bool,
     pub(super) query: bool,
+    /// The plugins from whose data its answer follows, if that is all it follows from.
+    pub(super) depends_on: Vec<String>,
     pub(super) aliases: Vec<String>,
     pub(super) bare_input: Option<String>,
     pub(super) bare_output: Option<String>,
@@ -228,6 +235,9 @@ impl Contract {
                 return Err(format!("{}: no file declares the plugin {:?}", service.full_name, service.plugin).into());
             };
             for method in &service.methods {
+                if let Some(unknown) = method.depends_on.iter().find(|id| !self.plugins.iter().any(|p| p.id == **id)) {
+                    return Err(format!("{}: there is no plugin {unknown:?} to depend on", method.path).into());
+                }
                 for permission in &method.permissions {
                     if !plugin.permissions.iter().any(|known| known.id == *permission) {
                         return Err(format!("{}: {permission} is not a permission of its plugin", method.path).into());
@@ -248,6 +258,7 @@ struct Options {
     plugin: prost_reflect::ExtensionDescriptor,
     plugin_id: prost_reflect::ExtensionDescriptor,
     access: prost_reflect::ExtensionDescriptor,
+    cache: prost_reflect::ExtensionDescriptor,
     json: prost_reflect::ExtensionDescriptor,
     message: prost_reflect::ExtensionDescriptor,
     field: prost_reflect::ExtensionDescriptor,
@@ -263,6 +274,7 @@ impl Options {
             plugin: get("plugin")?,
             plugin_id: get("plugin_id")?,
             access: get("access")?,
+            cache: get("cache")?,
             json: get("json")?,
             message: get("message")?,
             field: get("field")?,
@@ -318,6 +330,7 @@ impl Options {
             return Err(format!("{name}: streaming methods are not generated").into());
         }
         let access = inner(&options.get_extension(&self.access))?;
+        let cache = inner(&options.get_extension(&self.cache))?;
         let json = inner(&options.get_extension(&self.json))?;
         let doc = comment(&method.parent_file(), method.path());
         if doc.is_empty() {
@@ -334,10 +347,14 @@ impl Options {
             service_only: number(&access, "caller") == 1,
             // NO_SIDE_EFFECTS = 1.
             query: number(&options, "idempotency_level") == 1,
+            depends_on: texts(&cache, "depends_on"),
             aliases: texts(&json, "aliases"),
             bare_input: Some(text(&json, "input")).filter(|field| !field.is_empty()),
             bare_output: Some(text(&json, "output")).filter(|field| !field.is_empty()),
         };
+        if !found.query && !found.depends_on.is_empty() {
+            return Err(format!("{name}: only the answer of a query can be kept").into());
+        }
         let has = |message: MessageDescriptor, field: &Option<String>| {
             field.as_ref().is_none_or(|field| message.get_field_by_name(field).is_some())
         };
@@ -446,40 +463,4 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let found = locations.iter().find(|location| location.path == path);
     let text = found.map_or("", |location| location.leading_comments());
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn inner(value: &Value) -> Result<DynamicMessage> {
-    Ok(value.as_message().ok_or("an option that should be a message is not")?.clone())
-}
-
-fn get(message: &DynamicMessage, field: &str) -> Option<Value> {
-    message.get_field_by_name(field).map(std::borrow::Cow::into_owned)
-}
-
-fn text(message: &DynamicMessage, field: &str) -> String {
-    get(message, field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn list(message: &DynamicMessage, field: &str) -> Vec<Value> {
-    get(message, field).and_then(|value| value.as_list().map(<[Value]>::to_vec)).unwrap_or_default()
-}
-
-fn texts(message: &DynamicMessage, field: &str) -> Vec<String> {
-    list(message, field).iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
-}
-
-fn flag(message: &DynamicMessage, field: &str) -> bool {
-    get(message, field).and_then(|value| value.as_bool()).unwrap_or_default()
-}
-
-fn unsigned(message: &DynamicMessage, field: &str) -> u32 {
-    get(message, field).and_then(|value| value.as_u32()).unwrap_or_default()
-}
-
-fn signed(message: &DynamicMessage, field: &str) -> i64 {
-    get(message, field).and_then(|value| value.as_i64()).unwrap_or_default()
-}
-
-fn number(message: &DynamicMessage, field: &str) -> i32 {
-    get(message, field).and_then(|value| value.as_enum_number()).unwrap_or_default()
 }

@@ -149,7 +149,11 @@ pub(super) fn open_api(contract: &Contract) -> Value {
         );
         for method in services.iter().flat_map(|service| &service.methods) {
             let path = format!("/api/{}/{}", plugin.id, method.json_name);
-            paths.insert(path, json!({"post": single(contract, &plugin.id, method)}));
+            let mut item = json!({"post": single(contract, &plugin.id, method)});
+            if method.query {
+                item["get"] = fetch(contract, &plugin.id, method);
+            }
+            paths.insert(path, item);
         }
     }
     for (path, summary, kind) in [
@@ -242,6 +246,32 @@ fn input_ref(contract: &Contract, method: &Method) -> Value {
         Some(field) => json!({"anyOf": [field_schema(contract, field, Refs::Components, true), whole]}),
         None => whole,
     }
+}
+
+/// A query by GET.
+fn fetch(contract: &Contract, plugin: &str, method: &Method) -> Value {
+    let tag = json!({"etag": {"description": "Weak; the same answer has the same on every replica.",
+                              "schema": {"type": "string"}}});
+    let required = message_schema(contract, &method.input, Refs::Inline, true)["required"].is_array();
+    json!({
+        "operationId": format!("{plugin}.{}.get", method.json_name),
+        "tags": [plugin],
+        "summary": method.doc,
+        "parameters": [
+            {"name": "input", "in": "query", "required": required,
+             "description": "The input as JSON.", "content": content(&input_ref(contract, method))},
+            {"name": "if-none-match", "in": "header", "schema": {"type": "string"},
+             "description": "The `etag` of an answer that the caller has."},
+            {"name": "cache-control", "in": "header", "schema": {"type": "string"},
+             "description": "`no-cache` has the answer made anew."},
+        ],
+        "responses": {
+            "200": {"description": "The result.", "headers": tag,
+                    "content": content(&result(contract, method, Refs::Components))},
+            "304": {"description": "The caller has the answer already."},
+            "default": failure("EnvelopedError"),
+        },
+    })
 }
 
 fn single(contract: &Contract, plugin: &str, method: &Method) -> Value {

@@ -51,6 +51,8 @@ pub struct Method {
     pub service_only: bool,
     /// Whether it changes nothing.
     pub query: bool,
+    /// The plugins from whose data alone its answer follows; none: its answer is not kept.
+    pub depends_on: &'static [&'static str],
     /// JSON Schema of its input, as text.
     pub input_schema: &'static str,
     /// JSON Schema of its result, as text.

@@ -12,12 +12,14 @@ pub mod search;
 pub use migrate::Schema;
 mod sql;
 mod timestamp;
+mod version;
 
 pub use change::{Changes, Did};
 pub use ear::Ear;
 pub use id::Ids;
 pub use lock::{FileLock, beside};
 pub use timestamp::Timestamp;
+pub use version::{Dependency, Version, Versions};
 
 pub(crate) use sql::{Dialect, arity, sql};
 
@@ -35,7 +37,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A database of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Database(Pools);
+pub struct Database(Pools, Versions);
 
 #[derive(Clone, Debug)]
 enum Pools {
@@ -55,7 +57,7 @@ enum Pools {
 pub struct Reader(Connection);
 
 /// A transaction: everything a [`Reader`] can do, and changes. Dropping it rolls back.
-pub struct Writer(Reader);
+pub struct Writer(Reader, Versions);
 
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
@@ -162,7 +164,7 @@ impl Database {
                 let read = read.connect_lazy_with(options.clone());
                 let feed =
                     SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
-                Ok(Self(Pools::Sqlite { read, write, feed }))
+                Ok(Self(Pools::Sqlite { read, write, feed }, Versions::default()))
             }
             Location::Postgres(options) => {
                 let options = options.as_ref().clone().disable_statement_logging();
@@ -170,7 +172,7 @@ impl Database {
                 let pool = pool.connect_with(options.clone()).await.map_err(closed)?;
                 // One to read the feed, one to listen.
                 let feed = PgPoolOptions::new().max_connections(2).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
-                Ok(Self(Pools::Postgres { pool, feed }))
+                Ok(Self(Pools::Postgres { pool, feed }, Versions::default()))
             }
         }
     }
@@ -193,11 +195,18 @@ impl Database {
 
     /// A transaction to write in. On SQLite there is one at a time.
     pub async fn writer(&self) -> Result<Writer> {
-        Ok(Writer(Reader(match &self.0 {
+        let connection = match &self.0 {
             // Immediate: a transaction that reads first and writes later could not be retried.
             Pools::Sqlite { write, .. } => Connection::SqliteWrite(write.begin_with("begin immediate").await?),
             Pools::Postgres { pool, .. } => Connection::PostgresWrite(pool.begin().await?),
-        })))
+        };
+        Ok(Writer(Reader(connection), self.1.clone()))
+    }
+
+    /// Up to where this process knows the change feed.
+    #[must_use]
+    pub fn versions(&self) -> &Versions {
+        &self.1
     }
 
     /// Closes every connection; SQLite folds its write-ahead log back into the file.
@@ -249,8 +258,11 @@ impl Reader {
 impl Writer {
     /// Makes everything durable and visible, with what was done. Whoever follows the changes sees them in this order.
     pub async fn commit(mut self, did: Did) -> Result<()> {
-        self.append_change(&did).await?;
-        self.end().await
+        let sequence = self.append_change(&did).await?;
+        let versions = self.1.clone();
+        self.end().await?;
+        versions.committed(&did, sequence);
+        Ok(())
     }
 
     /// Commits what nobody follows: the reason is a required argument.

@@ -4,6 +4,7 @@
 //! keep the last one, and a mutation would vanish), and has a limit of its own for depth.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -46,6 +47,20 @@ impl<'a> Value<'a> {
             Self::Text(_) => "a string",
             Self::List(_) => "an array",
             Self::Object(_) => "an object",
+        }
+    }
+}
+
+/// Keys in the order written: equal values have equal texts.
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Object(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, value))),
         }
     }
 }
@@ -182,6 +197,14 @@ mod tests {
             let refusal = Value::parse(text.as_bytes(), 64).unwrap_err().to_string();
             assert!(refusal.starts_with("Duplicate key: "), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let text = r#"{"b":[null,true,-1,1.0,1e300,"a\"\u0000é"],"a":{},"c":18446744073709551615}"#;
+        let value = Value::parse(text.as_bytes(), 64).unwrap();
+        let written = serde_json::to_string(&value).unwrap();
+        assert_eq!(written, text.replace("1e300", "1e+300"));
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! runs before everything is known, permitted and valid. The rules are those of design.md section 4.
 
 use super::body::{self, Untyped};
-use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response};
+use super::call::{self, Ready};
+use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response, success};
 use super::edge::Shared;
 use super::metrics::Protocol;
-use super::run;
+use super::reply_cache::{self, Finished, Form, Freshness, weak_tag};
 use super::single::unknown_procedure;
 use crate::access::Caller;
-use crate::contract::dispatch::{Answer, Prepared};
 use crate::contract::{Method, method_named, plugin};
 use crate::error::{Error, Result};
 use crate::json::Value;
@@ -26,7 +26,7 @@ use std::time::Instant as Clock;
 use tokio::time::Instant;
 
 /// What a call came to; `None`: it never ran.
-type Outcome = Option<Result<Answer>>;
+type Outcome = Option<Result<Finished>>;
 
 /// Answers, also when it refuses.
 pub(super) async fn batch(shared: &Shared, plugin: &str, request: Request, id: &RequestId) -> Response<Body> {
@@ -51,12 +51,16 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
     let entries = parse(&bytes, shared)?;
     let is_lenient = prefers_lenient(&head.headers);
 
+    let methods: Vec<_> = entries.iter().map(|(name, _)| method_named(plugin_id, name)).collect();
+    // What was kept before a mutation of the same batch is no answer to a query after it.
+    let changes = methods.iter().flatten().any(|method| !method.query);
+    let freshness = if changes { Freshness::Anew } else { reply_cache::freshness(&head.headers) };
     let mut calls = vec![];
-    for (name, input) in &entries {
+    for ((name, input), method) in entries.iter().zip(methods) {
         let checked = Clock::now();
-        let method = method_named(plugin_id, name);
-        let prepared = prepare(shared, plugin_id, name, method, &caller, input);
-        if let (Some(method), Err(error)) = (method, &prepared) {
+        let method = method.ok_or_else(|| unknown_procedure(plugin_id, name));
+        let prepared = method.clone().and_then(|method| prepare(shared, method, &caller, input, freshness));
+        if let (Ok(method), Err(error)) = (method, &prepared) {
             shared.note(method, Protocol::Json, checked, Some(error));
         }
         match prepared {
@@ -112,20 +116,17 @@ fn prefers_lenient(headers: &HeaderMap) -> bool {
 
 fn prepare(
     shared: &Shared,
-    plugin: &str,
-    name: &str,
-    method: Option<&'static Method>,
+    method: &'static Method,
     caller: &Arc<Caller>,
     input: &Value<'_>,
-) -> Result<Prepared> {
-    let method = method.ok_or_else(|| unknown_procedure(plugin, name))?;
-    let admitted = shared.gate.admit(method, caller)?;
-    shared.dispatch(method)?.prepare(admitted, input)
+    freshness: Freshness,
+) -> Result<Ready> {
+    call::prepare(shared, shared.gate.admit(method, caller)?, input, Form::Plain, freshness)
 }
 
 /// Runs queries together; as soon as there is a mutation, everything one after another up to the first failure.
-async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Prepared>)>, deadline: Instant) -> Outcomes<'n> {
-    let only_queries = calls.iter().all(|(_, call)| call.as_ref().map_or(true, |prepared| prepared.method.query));
+async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Ready>)>, deadline: Instant) -> Outcomes<'n> {
+    let only_queries = calls.iter().all(|(_, call)| call.as_ref().map_or(true, |ready| ready.method.query));
     if only_queries {
         let (names, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let each: Vec<_> = calls.into_iter().map(|call| run_one(shared, call, deadline)).collect();
@@ -145,10 +146,10 @@ async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Prepared>)>, d
     Outcomes(outcomes)
 }
 
-async fn run_one(shared: &Shared, call: Result<Prepared>, deadline: Instant) -> Result<Answer> {
-    let prepared = call?;
-    let (method, started) = (prepared.method, Clock::now());
-    let done = run::run(method.query, deadline, &shared.tasks, prepared.run(false)).await.flatten();
+async fn run_one(shared: &Shared, call: Result<Ready>, deadline: Instant) -> Result<Finished> {
+    let ready = call?;
+    let (method, started) = (ready.method, Clock::now());
+    let done = ready.run(shared, deadline).await;
     shared.note(method, Protocol::Json, started, done.as_ref().err());
     done
 }
@@ -168,7 +169,7 @@ impl<'n> Outcomes<'n> {
         let failures = || self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().err()?)));
         let errors = || Failures(failures().map(|(name, error)| (name, ErrorBody::of(error, id))).collect());
         match failures().next() {
-            None => with_preference(json_response(StatusCode::OK, self.results(None)), is_lenient),
+            None => with_preference(success(Finished { body: self.results(None).into(), tag: self.tag() }), is_lenient),
             Some(_) if is_lenient => {
                 let errors = serde_json::to_vec(&errors()).unwrap_or_default();
                 with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(&errors))), true)
@@ -182,12 +183,25 @@ impl<'n> Outcomes<'n> {
         }
     }
 
+    /// The tag of a batch of queries follows from theirs.
+    fn tag(&self) -> Option<HeaderValue> {
+        let mut parts = vec![];
+        for (name, outcome) in &self.0 {
+            parts.extend([name.as_bytes(), outcome.as_ref()?.as_ref().ok()?.tag.as_ref()?.as_bytes()]);
+        }
+        Some(weak_tag(parts))
+    }
+
     /// `{"getSystems": …, "$errors": …}`: finished JSON, written as it is.
     fn results(&self, errors: Option<&Vec<u8>>) -> Vec<u8> {
         let succeeded = self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().ok()?)));
-        let succeeded = succeeded.map(|(name, answer)| (name, &answer.json));
-        let mut body = vec![b'{'];
-        for (name, json) in succeeded.chain(errors.map(|errors| ("$errors", errors))) {
+        let parts = succeeded.map(|(name, answer)| (name, &*answer.body));
+        let parts: Vec<_> = parts.chain(errors.map(|errors| ("$errors", &**errors))).collect();
+        // Two quotes, a colon and a comma beside each.
+        let length = parts.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+        let mut body = Vec::with_capacity(length + 2);
+        body.push(b'{');
+        for (name, json) in parts {
             if body.len() > 1 {
                 body.push(b',');
             }

@@ -1,8 +1,9 @@
 //! How answers are written: one body for errors, in two wrappings.
 
+use super::reply_cache::Finished;
 use crate::error::Error;
 use axum::body::Body;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -127,9 +128,19 @@ impl<'b, 'e> Enveloped<'b, 'e> {
     }
 }
 
+/// The answer of a call that succeeded.
+pub(super) fn success(answer: Finished) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, answer.body);
+    if let Some(tag) = answer.tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
 /// A JSON answer. Answers depend on who asks, so nobody between us keeps them.
-pub(super) fn json_response(status: StatusCode, json: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(json));
+pub(super) fn json_response(status: StatusCode, json: impl Into<Body>) -> Response<Body> {
+    let json = json.into();
+    let mut response = Response::new(json);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -4,7 +4,7 @@ use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
-use super::{Limits, Metrics, credential, deadline, grpc, http};
+use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http};
 use crate::access::{Caller, Gate, Identity, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Figures.
     pub metrics: Metrics,
+    /// Answers that are kept.
+    pub replies: ReplyCache,
     /// Mutations that run.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops.

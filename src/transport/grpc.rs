@@ -2,15 +2,18 @@
 
 use super::edge::Shared;
 use super::metrics::Protocol;
+use super::reply_cache::{Finished, Form, Look, Pledge, freshness};
 use super::run;
 use crate::contract::{DESCRIPTORS, Method, method_at};
 use crate::error::{Error, Result};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -25,6 +29,8 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt};
 
 type GrpcBody = tonic::body::Body;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The whole of gRPC.
 pub(super) type Grpc = tonic_web::GrpcWebService<Gated>;
@@ -49,8 +55,7 @@ pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared
 
 /// Whether a request is gRPC or gRPC-Web.
 pub(super) fn is_grpc(request: &Request<impl Sized>) -> bool {
-    let kind =
-        request.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     // Protobuf only: gRPC with another codec is nothing that could be answered in its own form.
     let protocol = essence.strip_suffix("+proto").unwrap_or(essence);
@@ -59,10 +64,8 @@ pub(super) fn is_grpc(request: &Request<impl Sized>) -> bool {
 
 /// Answers a gRPC request; the answer is in gRPC's form whatever happens.
 pub(super) async fn answer(grpc: Grpc, request: Request<Body>) -> Response<Body> {
-    let is_web = request
-        .headers()
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+    let is_web =
+        request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
     if request.method() != http::Method::POST {
         return Status::unimplemented("gRPC is called with POST").into_http();
     }
@@ -127,12 +130,74 @@ async fn pass(
         return Ok(listen(routes, shared, request).await);
     };
     shared.gate.admit(method, &caller)?;
-    let mut request = with_body(request, shared, deadline).await?;
+    let (mut head, body) = with_body(request, shared, deadline).await?;
     // The body may have taken its time: who may call is decided again.
     let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?;
-    request.extensions_mut().insert(admitted);
+    let pledge = match shared.replies.look(&admitted, Form::Protobuf, body.clone(), freshness(&head.headers)) {
+        Look::Hit(answer) => {
+            run::must_be_in_time(deadline)?;
+            return Ok(whole(answer.body));
+        }
+        Look::Miss(pledge) => pledge,
+    };
+    head.extensions.insert(admitted);
+    let request = Request::from_parts(head, GrpcBody::new(Full::new(body)));
     let done = run::run(method.query, deadline, &shared.tasks, routes.oneshot(request)).await?;
-    Ok(blame(done.unwrap_or_else(|never| match never {})))
+    let response = blame(done.unwrap_or_else(|never| match never {}));
+    match pledge {
+        Some(pledge) => kept(response, shared, pledge).await,
+        None => Ok(response),
+    }
+}
+
+/// Keeps an answer that is one, and sends it on.
+async fn kept(response: Response<GrpcBody>, shared: &Shared, pledge: Pledge) -> Result<Response<GrpcBody>> {
+    if response.extensions().get::<Status>().is_some() {
+        return Ok(response);
+    }
+    let (_, body) = response.into_parts();
+    let message = body.collect().await.map_err(|status| Error::from_status(&status))?;
+    let is_good = message.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).is_some_and(|code| code == "0");
+    if !is_good {
+        return Err(Error::bug("the answer of a query ended badly"));
+    }
+    // What is kept is counted by its length, so that is what it may take.
+    let answer = Finished::protobuf(Bytes::copy_from_slice(&message.to_bytes()));
+    shared.replies.keep(pledge, &answer);
+    Ok(whole(answer.body))
+}
+
+/// An answer that is there as a whole.
+fn whole(message: Bytes) -> Response<GrpcBody> {
+    let mut response = Response::new(GrpcBody::new(Whole { message: Some(message), has_ended: false }));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+/// A message and its good end. It has no size hint: in gRPC-Web the end is part of the body.
+struct Whole {
+    message: Option<Bytes>,
+    has_ended: bool,
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        if std::mem::replace(&mut self.has_ended, true) {
+            return Poll::Ready(None);
+        }
+        let end = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+        Poll::Ready(Some(Ok(Frame::trailers(end))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended
+    }
 }
 
 /// Health and reflection stream for as long as their caller listens, or until the server stops.
@@ -142,8 +207,8 @@ async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> 
     response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false }))
 }
 
-/// The request with its whole body: nothing runs, and nobody is let in for good, while it is still on its way.
-async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instant) -> Result<Request<GrpcBody>> {
+/// A request's head and its whole body: nothing runs, and nobody is let in for good, while it is still on its way.
+async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instant) -> Result<(Parts, Bytes)> {
     /// What gRPC puts before each message.
     const PREFIX_BYTES: usize = 5;
     let most = shared.limits.grpc_message_bytes.saturating_add(PREFIX_BYTES);
@@ -157,7 +222,7 @@ async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instan
         }
         Error::Malformed("The request body could not be read".into())
     })?;
-    Ok(Request::from_parts(head, GrpcBody::new(collected)))
+    Ok((head, collected.to_bytes()))
 }
 
 /// tonic calls what a caller did wrong our fault, and a message that is too large out of range. What is ours stays.
@@ -172,7 +237,7 @@ fn blame(mut response: Response<GrpcBody>) -> Response<GrpcBody> {
         return response;
     };
     let blamed = Status::new(code, status.message());
-    response.headers_mut().insert("grpc-status", HeaderValue::from(code as i32));
+    response.headers_mut().insert(GRPC_STATUS, HeaderValue::from(code as i32));
     response.extensions_mut().insert(blamed);
     response
 }

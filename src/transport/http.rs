@@ -3,7 +3,7 @@
 use super::dialect::{Dialect, RequestId, json_response};
 use super::edge::Shared;
 use super::{batch, describe, orpc_batch, single};
-use crate::contract::{OPEN_API, method_named, plugin};
+use crate::contract::{Method, OPEN_API, method_named, plugin};
 use crate::error::{Error, Result};
 use axum::Router;
 use axum::body::Body;
@@ -26,8 +26,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/openapi.json", get(open_api).fallback(wrong_method_get))
         .route("/api/{plugin}", post(run_batch).get(describe_plugin).fallback(wrong_method_both))
         .route("/api/{plugin}/", post(run_batch).get(describe_plugin).fallback(wrong_method_both))
-        .route("/api/{plugin}/{procedure}", post(run_single).fallback(wrong_method_post))
-        .route("/api/{plugin}/{procedure}/", post(run_single).fallback(wrong_method_post))
+        .route("/api/{plugin}/{procedure}", post(run_single).get(get_single).fallback(wrong_method_single))
+        .route("/api/{plugin}/{procedure}/", post(run_single).get(get_single).fallback(wrong_method_single))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(shared.clone(), orpc_batches))
         .with_state(shared)
@@ -62,6 +62,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
     let (busy, open) = shared.database.connections();
     shared.metrics.database_busy.set(busy.into());
     shared.metrics.database_open.set(open.into());
+    shared.metrics.reply_bytes.set(i64::try_from(shared.replies.bytes()).unwrap_or(i64::MAX));
     shared.metrics.applications.set(i64::try_from(shared.snapshot.size()).unwrap_or(i64::MAX));
     let mut response = json_response(StatusCode::OK, shared.metrics.text().into_bytes());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -116,8 +117,20 @@ async fn run_single(
     place: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
-    let method = place.ok().and_then(|Path((plugin, procedure))| method_named(&plugin, &procedure));
-    single::single(&shared, method, request, &id).await
+    single::post(&shared, named(place), request, &id).await
+}
+
+async fn get_single(
+    (State(shared), Extension(id)): Common,
+    place: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
+    let (head, _) = request.into_parts();
+    single::get(&shared, named(place), head, &id).await
+}
+
+fn named(place: Result<Path<(String, String)>, PathRejection>) -> Option<&'static Method> {
+    place.ok().and_then(|Path((plugin, procedure))| method_named(&plugin, &procedure))
 }
 
 async fn wrong_method_get(Extension(id): Extension<RequestId>) -> Response<Body> {
@@ -128,8 +141,13 @@ async fn wrong_method_both(common: Common, headers: HeaderMap) -> Response<Body>
     refuse(common, &headers, Dialect::Plain, Error::Method("GET, POST")).await
 }
 
-async fn wrong_method_post(common: Common, headers: HeaderMap) -> Response<Body> {
-    refuse(common, &headers, Dialect::Enveloped, Error::Method("POST")).await
+async fn wrong_method_single(
+    common: Common,
+    place: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let allowed = if named(place).is_some_and(|method| method.query) { "GET, POST" } else { "POST" };
+    refuse(common, &headers, Dialect::Enveloped, Error::Method(allowed)).await
 }
 
 async fn nothing_here(common: Common, headers: HeaderMap, uri: Uri) -> Response<Body> {

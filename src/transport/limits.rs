@@ -36,6 +36,8 @@ pub struct Limits {
     pub request_s: u64,
     /// Connections to the database: readers on SQLite, all on PostgreSQL.
     pub database_connections: u32,
+    /// Kept answers of queries, altogether; one of them takes at most an eighth. 0: none are kept.
+    pub reply_cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             json_depth: 64,
             request_s: 30,
             database_connections: 16,
+            reply_cache_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -79,6 +82,7 @@ impl Limits {
             ("batch_queries", self.batch_queries as u64, 1, COUNT_MAX),
             ("database_connections", self.database_connections.into(), 1, COUNT_MAX),
             ("body_bytes", self.body_bytes as u64, 1, BYTES_MAX),
+            ("reply_cache_bytes", self.reply_cache_bytes as u64, 0, 64 * BYTES_MAX),
             ("grpc_message_bytes", self.grpc_message_bytes as u64, 1, BYTES_MAX),
             // hyper refuses a smaller buffer.
             ("header_bytes", self.header_bytes.into(), 8_192, BYTES_MAX),

@@ -33,6 +33,12 @@ pub struct Metrics {
     pub database_open: Gauge,
     /// Applications that the access check knows.
     pub applications: Gauge,
+    /// Answers out of the reply cache.
+    pub replies_kept: Counter,
+    /// Answers that could have been there and were made.
+    pub replies_made: Counter,
+    /// What the reply cache holds.
+    pub reply_bytes: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +87,9 @@ impl Default for Metrics {
             database_busy: Gauge::default(),
             database_open: Gauge::default(),
             applications: Gauge::default(),
+            replies_kept: Counter::default(),
+            replies_made: Counter::default(),
+            reply_bytes: Gauge::default(),
         };
         registry.register("calls", "Calls of procedures by outcome", metrics.calls.clone());
         registry.register("call_seconds", "How long calls took", metrics.seconds.clone());
@@ -92,6 +101,9 @@ impl Default for Metrics {
         registry.register("database_connections_busy", "Database connections in use", metrics.database_busy.clone());
         registry.register("database_connections_open", "Database connections", metrics.database_open.clone());
         registry.register("applications", "Applications known to the access check", metrics.applications.clone());
+        registry.register("replies_kept", "Answers out of the reply cache", metrics.replies_kept.clone());
+        registry.register("replies_made", "Answers that the reply cache did not hold", metrics.replies_made.clone());
+        registry.register("reply_cache_bytes", "What the reply cache holds", metrics.reply_bytes.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod body;
+mod call;
 pub mod codec;
 mod credential;
 mod deadline;
@@ -19,9 +20,11 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 mod orpc_batch;
+pub mod reply_cache;
 mod run;
 mod single;
 
 pub use edge::{Edge, Shared};
 pub use limits::Limits;
 pub use metrics::Metrics;
+pub use reply_cache::ReplyCache;

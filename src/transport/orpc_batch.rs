@@ -100,7 +100,8 @@ fn parse(bytes: &[u8], outer: &HeaderMap, most: usize) -> Result<Vec<Request>> {
         }
         let text = item.body.map_or("", RawValue::get);
         let mut request = Request::new(Body::from(text.to_owned()));
-        *request.uri_mut() = url.path().parse().map_err(|_| malformed("a url cannot be read"))?;
+        let target = url.path_and_query().map_or("/", |target| target.as_str());
+        *request.uri_mut() = target.parse().map_err(|_| malformed("a url cannot be read"))?;
         let method = item.method.as_deref().unwrap_or("POST");
         *request.method_mut() = method.parse().map_err(|_| malformed("a method cannot be read"))?;
         *request.headers_mut() = merged(outer, &item.headers).ok_or_else(|| malformed("a header cannot be read"))?;
@@ -137,8 +138,11 @@ async fn one(shared: Arc<Shared>, index: usize, request: Request, id: RequestId)
     let (Some("api"), Some(plugin), Some(procedure), None) = place else {
         return format!(r#"{{"index":{index},"status":404,"body":"No procedure matched"}}"#).into_bytes();
     };
+    let called = method_named(plugin, procedure);
     let response = if request.method() == Method::POST {
-        single::single(&shared, method_named(plugin, procedure), request, &id).await
+        single::post(&shared, called, request, &id).await
+    } else if request.method() == Method::GET {
+        single::get(&shared, called, request.into_parts().0, &id).await
     } else {
         Dialect::Enveloped.refuse(&Error::Method("POST"), &id)
     };

@@ -16,9 +16,7 @@ pub(super) async fn run<T: Send + 'static>(
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T> {
     // A future is polled before its timer: what is too late already must not win by being quick.
-    if Instant::now() >= deadline {
-        return Err(Error::Deadline);
-    }
+    must_be_in_time(deadline)?;
     if is_query {
         let done = timeout_at(deadline, AssertUnwindSafe(call).catch_unwind()).await.map_err(|_| Error::Deadline)?;
         return done.map_err(|_| Error::bug("a query panicked"));
@@ -26,6 +24,11 @@ pub(super) async fn run<T: Send + 'static>(
     let task = tasks.spawn(call.instrument(tracing::Span::current()));
     let done = timeout_at(deadline, task).await.map_err(|_| Error::Deadline)?;
     done.map_err(|why| Error::bug(format!("a mutation panicked: {why}")))
+}
+
+/// Refuses what is too late already.
+pub(super) fn must_be_in_time(deadline: Instant) -> Result<()> {
+    if Instant::now() < deadline { Ok(()) } else { Err(Error::Deadline) }
 }
 
 #[cfg(test)]

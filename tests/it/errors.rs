@@ -119,8 +119,12 @@ async fn every_refusal_has_the_documented_shape() {
             assert_eq!(format!("Use {}", answer.header("allow")), message);
         }
     }
-    let wrong = admin.request("GET", "/api/catalog/getSystems").send().await.unwrap();
-    assert_enveloped(&Answer::of(wrong).await, 405, "METHOD_NOT_SUPPORTED", "Use POST");
+    for (method, path, message) in
+        [("GET", "/api/catalog/createSystem", "Use POST"), ("PUT", "/api/catalog/getSystems", "Use GET, POST")]
+    {
+        let wrong = admin.request(method, path).send().await.unwrap();
+        assert_enveloped(&Answer::of(wrong).await, 405, "METHOD_NOT_SUPPORTED", message);
+    }
     let singles = [
         ("/api/catalog/nope", "{}", 404, "NOT_FOUND", "Procedure not found: catalog.nope".to_owned()),
         ("/api/nope/nope/", "{}", 404, "NOT_FOUND", "Procedure not found: nope.nope".to_owned()),

@@ -30,6 +30,7 @@ mod parity;
 mod protocols;
 mod raw;
 mod regressions;
+mod reply_cache;
 mod revocation;
 mod samples;
 mod server;

@@ -3,6 +3,7 @@
 use crate::dynamic::{methods, procedure};
 use crate::samples::Fixture;
 use crate::server::{Caller, Server};
+use checkmate::contract::method_named;
 use serde_json::json;
 use std::fmt::Write;
 use tonic::Code;
@@ -16,6 +17,17 @@ async fn outcome(caller: &Caller, procedure: &str, fixture: &Fixture) -> &'stati
         answer if answer.status == 200 || answer.status == 404 => "yes",
         answer => panic!("{procedure}: {}", answer.text),
     };
+    let (plugin, name) = procedure.split_once('.').unwrap();
+    if method_named(plugin, name).unwrap().query {
+        let input: String = form_urlencoded::byte_serialize(sample.to_string().as_bytes()).collect();
+        let got = caller.get(&format!("/api/{plugin}/{name}?input={input}")).await;
+        let word = match got.status {
+            401 => "401",
+            403 => "403",
+            _ => "yes",
+        };
+        assert_eq!(word, json, "{procedure}: GET lets the same callers in");
+    }
     let grpc = match caller.grpc(procedure, &sample).await {
         Ok(_) => "yes",
         Err(status) if status.code() == Code::NotFound => "yes",

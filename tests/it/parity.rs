@@ -13,12 +13,20 @@ enum Dialect {
     BatchOfTwo,
     Plain,
     Envelope,
+    Get,
     Alias,
     Grpc,
 }
 
-const DIALECTS: [Dialect; 6] =
-    [Dialect::Batch, Dialect::BatchOfTwo, Dialect::Plain, Dialect::Envelope, Dialect::Alias, Dialect::Grpc];
+const DIALECTS: [Dialect; 7] = [
+    Dialect::Batch,
+    Dialect::BatchOfTwo,
+    Dialect::Plain,
+    Dialect::Envelope,
+    Dialect::Get,
+    Dialect::Alias,
+    Dialect::Grpc,
+];
 
 /// A result, or an error's JSON code and message.
 type Outcome = Result<Value, (String, String)>;
@@ -48,6 +56,12 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
                 body["json"].clone()
             })
         }
+        Dialect::Get if method_named(plugin, name).unwrap().query => {
+            let input: String = form_urlencoded::byte_serialize(input.to_string().as_bytes()).collect();
+            of(&caller.get(&format!("{single}?input={input}")).await, Value::clone)
+        }
+        // A mutation has no such form.
+        Dialect::Get => of(&caller.post(&single, &json!({"json": input})).await, |body| body["json"].clone()),
         Dialect::Alias => {
             let name = method_named(plugin, name).unwrap().aliases.first().copied().unwrap_or(name);
             of(&caller.json(&format!("{plugin}.{name}"), input.clone()).await, |body| body[name].clone())
