@@ -1,6 +1,6 @@
 //! Joins all parts; the only place that knows them all.
 
-use crate::access::{Call, Caller, Gate, Hashing, InstanceKey, Snapshot, Token, usage};
+use crate::access::{Call, Caller, Gate, Hashing, InstanceKey, Ledger, Snapshot, Token, usage};
 use crate::config::Config;
 use crate::contract::{Checks, Mount, method_named};
 use crate::database::{Database, FileLock, Ids, Location, Schema};
@@ -130,12 +130,15 @@ impl App {
         services.push("");
         let metrics = Metrics::default();
         let replies = ReplyCache::new(config.limits.reply_cache_bytes, kernel.database.versions(), metrics.clone())?;
+        let Kernel { database, snapshot, key, entropy, .. } = kernel;
+        let ledger = Ledger::new(database.clone(), snapshot.clone(), key, *entropy, foundation.clock.clone());
         let edge = Edge::new(mount, health_server, |faces| Shared {
             gate: gate.clone(),
             snapshot: kernel.snapshot.clone(),
             database: kernel.database.clone(),
             limits: config.limits,
             metrics,
+            ledger,
             replies,
             tasks: TaskTracker::new(),
             stopping: stop.clone(),

@@ -4,7 +4,7 @@ use super::gate::Admitted;
 use super::instance::Tag;
 use super::{ApplicationId, Grants};
 use crate::contract::Method;
-use crate::database::{Did, Timestamp};
+use crate::database::{Deferred, Did, Timestamp};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -88,13 +88,14 @@ pub struct Call {
     /// Any one of these was needed to be let in.
     pub needed: &'static [&'static str],
     plugin: &'static str,
+    deferred: Option<Arc<Deferred>>,
 }
 
 impl Call {
     /// A call of the server itself, outside of any procedure: the reason is for whoever reads the change feed.
     #[must_use]
     pub fn by_server(plugin: &'static str, why: &'static str, now: Timestamp) -> Self {
-        Self { caller: Arc::new(Caller::server(why)), now, needed: &[], plugin }
+        Self { caller: Arc::new(Caller::server(why)), now, needed: &[], plugin, deferred: None }
     }
 
     /// Takes a request apart. Only the Gate lets requests through, so one that did not pass it is a bug, and refused.
@@ -102,7 +103,8 @@ impl Call {
         let (_, extensions, message) = request.into_parts();
         let admitted = extensions.get::<Admitted>().ok_or_else(|| Error::bug("a request went around the gate"))?;
         let Method { plugin, permissions, .. } = admitted.method();
-        let call = Self { caller: admitted.caller(), now: admitted.now(), needed: permissions, plugin };
+        let (caller, now, deferred) = (admitted.caller(), admitted.now(), admitted.deferred());
+        let call = Self { caller, now, needed: permissions, plugin, deferred };
         Ok((call, message))
     }
 
@@ -112,6 +114,7 @@ impl Call {
             Identity::Server(why) => format!("system: {why}"),
             Identity::Application { .. } | Identity::Anonymous => self.caller.id(),
         };
-        Did { plugin: self.plugin, kind, resource: resource.to_string(), by, at: self.now }
+        let deferred = self.deferred.clone();
+        Did { plugin: self.plugin, kind, resource: resource.to_string(), by, at: self.now, deferred }
     }
 }

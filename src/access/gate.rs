@@ -7,7 +7,7 @@ use super::instance::Tag;
 use super::snapshot::Known;
 use super::{Caller, Hashing, Identity, InstanceKey, Snapshot, Token};
 use crate::contract::Method;
-use crate::database::{Database, Timestamp};
+use crate::database::{Database, Deferred, Timestamp};
 use crate::error::{Error, Result};
 use crate::world::Clock;
 use std::sync::Arc;
@@ -44,9 +44,22 @@ pub struct Admitted {
     method: &'static Method,
     caller: Arc<Caller>,
     now: Timestamp,
+    deferred: Option<Arc<Deferred>>,
 }
 
 impl Admitted {
+    /// The same leave for a call that does not commit: it leaves its transaction there.
+    #[must_use]
+    pub fn deferring(self, to: Arc<Deferred>) -> Self {
+        Self { deferred: Some(to), ..self }
+    }
+
+    /// Where the call leaves its transaction, if it does not commit.
+    #[must_use]
+    pub fn deferred(&self) -> Option<Arc<Deferred>> {
+        self.deferred.clone()
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &'static Method {
@@ -161,7 +174,7 @@ impl Gate {
             }
             Identity::Application { .. } | Identity::Anonymous | Identity::Server(_) => {}
         }
-        Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now() })
+        Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now(), deferred: None })
     }
 
     /// Whether callers without a credential may call anything at all.

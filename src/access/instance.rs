@@ -1,4 +1,4 @@
-//! The instance key: what turns keys into tags and seals page tokens. It is not in the database, so a stolen database
+//! The instance key: what turns keys into tags and seals page tokens and kept answers. It is not in the database, so a stolen database
 //! alone verifies nothing.
 
 use super::Token;
@@ -6,6 +6,7 @@ use crate::contract::PageKey;
 use crate::database::{Location, beside};
 use crate::error::{Error, Result};
 use crate::world::Entropy;
+use chacha20poly1305::XChaCha20Poly1305;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::io::{ErrorKind, Write};
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 pub struct InstanceKey {
     tags: Zeroizing<[u8; 32]>,
     pages: Zeroizing<[u8; 32]>,
+    answers: Zeroizing<[u8; 32]>,
     /// Names the key without telling it, so that a tag says under which key it was made.
     pub name: String,
 }
@@ -39,7 +41,8 @@ impl InstanceKey {
         let derive = |label: &str| Zeroizing::new(hmac(key, &[label.as_bytes()]));
         let name = derive("checkmate key name");
         let name = hex(name.get(..8).unwrap_or_default());
-        Self { tags: derive("checkmate tags"), pages: derive("checkmate pages"), name }
+        let (tags, pages, answers) = (derive("checkmate tags"), derive("checkmate pages"), derive("checkmate answers"));
+        Self { tags, pages, answers, name }
     }
 
     /// Reads 64 hex digits. The error does not repeat them.
@@ -97,6 +100,12 @@ impl InstanceKey {
     #[must_use]
     pub fn page_key(&self) -> PageKey {
         PageKey::new(*self.pages)
+    }
+
+    /// What seals kept answers.
+    #[must_use]
+    pub fn answer_seal(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&(*self.answers).into())
     }
 }
 

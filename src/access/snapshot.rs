@@ -9,7 +9,7 @@ use super::instance::{InstanceKey, Tag};
 use super::store::ApplicationRow;
 use super::usage::Usage;
 use super::{ApplicationId, Grants};
-use crate::database::{Changes, Database, Ear, Reader, Timestamp};
+use crate::database::{Changes, Database, Did, Ear, Reader, Timestamp, Writer};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,8 +142,18 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Makes a change durable, and takes a change of access over before the call returns.
+    pub async fn commit(&self, store: Writer, did: Did) -> Result<()> {
+        let changes_access = did.plugin == PLUGIN;
+        store.commit(did).await?;
+        if changes_access {
+            self.settle().await;
+        }
+        Ok(())
+    }
+
     /// Takes over a change that this process has just committed. If that fails, nothing is decided until it succeeds.
-    pub async fn settle(&self) {
+    async fn settle(&self) {
         if let Err(why) = self.refresh().await {
             self.0.fresh_ms.store(0, Ordering::Release);
             tracing::error!(cause = %why, "a change of access was committed but cannot be read back; refusing until it can");

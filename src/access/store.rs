@@ -1,6 +1,7 @@
 //! Every statement of the access check.
 
 use super::ApplicationId;
+use super::once::Place;
 use crate::database::{Reader, Timestamp, Writer, sql};
 use crate::error::Result;
 
@@ -67,7 +68,60 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The fingerprint of what was asked and the sealed answer, if it was given since.
+    pub(super) async fn kept_answer(&mut self, place: &Place, since: Timestamp) -> Result<Option<(String, String)>> {
+        sql!(
+            self,
+            fetch_optional as (String, String),
+            "select fingerprint, answer from access_answer
+             where application_id = $1 and request_key = $2 and place = $3 and made_at >= $4",
+            place.application,
+            &place.key,
+            place.index,
+            since
+        )
+    }
+}
+
 impl Writer {
+    /// Keeps an answer, unless there is one at its place that has not expired; forgets some that have.
+    pub(super) async fn keep_answer(
+        &mut self,
+        place: &Place,
+        fingerprint: &str,
+        answer: &str,
+        now: Timestamp,
+        expired: Timestamp,
+    ) -> Result<u64> {
+        /// Each answer that is kept makes room for some: they go faster than they come, and never many at once.
+        const FORGOTTEN_MAX: i64 = 20;
+        sql!(
+            self,
+            execute,
+            "delete from access_answer where (application_id, request_key, place) in
+             (select application_id, request_key, place from access_answer where made_at < $1 order by made_at limit $2)",
+            expired,
+            FORGOTTEN_MAX
+        )?;
+        sql!(
+            self,
+            execute,
+            "insert into access_answer (application_id, request_key, place, fingerprint, answer, made_at)
+             values ($1, $2, $3, $4, $5, $6)
+             on conflict (application_id, request_key, place) do update
+             set fingerprint = excluded.fingerprint, answer = excluded.answer, made_at = excluded.made_at
+             where access_answer.made_at < $7",
+            place.application,
+            &place.key,
+            place.index,
+            fingerprint,
+            answer,
+            now,
+            expired
+        )
+    }
+
     /// Keeps the tag of a secret that was verified the slow way, unless the secret has been replaced meanwhile.
     pub(super) async fn set_tag(&mut self, id: ApplicationId, hash: &str, tag: &str, tag_key: &str) -> Result<u64> {
         sql!(

@@ -80,8 +80,14 @@ fn write_grpc(code: &mut String, service: &Service) -> Result<()> {
 }
 
 fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Result<()> {
-    let mut arms = String::new();
+    let (mut arms, mut canonical) = (String::new(), String::new());
     for method in &service.methods {
+        writeln!(
+            canonical,
+            "{:?} => crate::contract::dispatch::canonical::<{}>(message),",
+            method.path,
+            rust_path(&method.input)
+        )?;
         let field = |message: &str, name: &Option<String>| {
             let fields = contract.messages.get(message).map_or(&[][..], |message| &message.fields);
             fields.iter().find(|field| Some(&field.proto_name) == name.as_ref())
@@ -110,6 +116,9 @@ fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Resu
              fn prepare(&self, admitted: Admitted, input: &Value<'_>) -> Result<Prepared, Error> {{
                  let service = self.service.clone();
                  match admitted.method().path {{ {arms} path => Err(Error::bug(format!(\"{{path}} is not of this service\"))) }}
+             }}
+             fn canonical(&self, path: &str, message: &[u8]) -> Option<Vec<u8>> {{
+                 match path {{ {canonical} _ => None }}
              }}
          }}"
     )?;

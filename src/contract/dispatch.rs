@@ -17,10 +17,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// The JSON face of a service. Generated.
+/// A service as transport reaches it beside tonic. Generated.
 pub trait Dispatch: Send + Sync {
     /// Decodes and validates the input of a method that the caller may call.
     fn prepare(&self, admitted: Admitted, input: &Value<'_>) -> Result<Prepared>;
+
+    /// The bytes of a method's input in the one order that we write: equal messages have equal bytes, whatever order
+    /// their sender wrote maps in. `None` if they are no such message.
+    fn canonical(&self, path: &str, message: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// What [`Dispatch::canonical`] says of a message of one kind.
+pub(super) fn canonical<M: prost::Message + Default>(message: &[u8]) -> Option<Vec<u8>> {
+    M::decode(message).ok().map(|message| message.encode_to_vec())
 }
 
 /// A call that is known, permitted and valid, and has not run.

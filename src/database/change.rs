@@ -4,7 +4,8 @@
 //! advisory lock until the end of the transaction), so they have no gaps and a later one is never visible first.
 
 use super::{Reader, Timestamp, Writer, sql};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a commit did.
 #[derive(Clone, Debug)]
@@ -19,6 +20,36 @@ pub struct Did {
     pub by: String,
     /// When.
     pub at: Timestamp,
+    /// Where to leave the transaction instead of committing it.
+    pub deferred: Option<Arc<Deferred>>,
+}
+
+/// A transaction that is done, and is committed by somebody else, with what came of it.
+#[derive(Default)]
+pub struct Deferred(Mutex<Option<(Writer, Did)>>);
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deferred(…)")
+    }
+}
+
+impl Deferred {
+    /// Leaves a transaction here. A call has one: two would be two effects, and one answer for both.
+    pub fn hold(&self, store: Writer, did: Did) -> Result<()> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_some() {
+            return Err(Error::bug("a call has made two transactions"));
+        }
+        *held = Some((store, did));
+        Ok(())
+    }
+
+    /// Takes what was left, if anything was.
+    #[must_use]
+    pub fn take(&self) -> Option<(Writer, Did)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// One entry of the feed.

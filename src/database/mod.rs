@@ -14,7 +14,7 @@ mod sql;
 mod timestamp;
 mod version;
 
-pub use change::{Changes, Did};
+pub use change::{Changes, Deferred, Did};
 pub use ear::Ear;
 pub use id::Ids;
 pub use lock::{FileLock, beside};

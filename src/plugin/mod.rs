@@ -36,14 +36,13 @@ pub fn mount(kernel: &Kernel, mount: &mut Mount) {
 }
 
 impl Kernel {
-    /// Makes a change durable, and takes a change of access over before the call returns.
-    pub async fn commit(&self, store: Writer, did: Did) -> Result<()> {
-        let changes_access = did.plugin == "auth";
-        store.commit(did).await?;
-        if changes_access {
-            self.snapshot.settle().await;
+    /// Makes a change durable: the last thing that a mutation does. With an idempotency key it is left to whoever keeps
+    /// the answer, to be one transaction with it.
+    pub async fn commit(&self, store: Writer, mut did: Did) -> Result<()> {
+        match did.deferred.take() {
+            Some(deferred) => deferred.hold(store, did),
+            None => self.snapshot.commit(store, did).await,
         }
-        Ok(())
     }
 
     /// The page that a request asks for. Validation has refused a token that was not issued.

@@ -7,11 +7,11 @@ use super::body::{self, Untyped};
 use super::call::{self, Ready};
 use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response, success};
 use super::edge::Shared;
+use super::idempotency;
 use super::metrics::Protocol;
 use super::reply_cache::{self, Finished, Form, Freshness, weak_tag};
 use super::single::unknown_procedure;
-use crate::access::Caller;
-use crate::contract::{Method, method_named, plugin};
+use crate::contract::{method_named, plugin};
 use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::json::value::Entry;
@@ -21,7 +21,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use std::time::Instant as Clock;
 use tokio::time::Instant;
 
@@ -55,11 +54,16 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
     // What was kept before a mutation of the same batch is no answer to a query after it.
     let changes = methods.iter().flatten().any(|method| !method.query);
     let freshness = if changes { Freshness::Anew } else { reply_cache::freshness(&head.headers) };
+    let repeatable = if changes { idempotency::read(&head.headers, plugin_id, &bytes)? } else { None };
     let mut calls = vec![];
-    for ((name, input), method) in entries.iter().zip(methods) {
+    for (index, ((name, input), method)) in entries.iter().zip(methods).enumerate() {
         let checked = Clock::now();
         let method = method.ok_or_else(|| unknown_procedure(plugin_id, name));
-        let prepared = method.clone().and_then(|method| prepare(shared, method, &caller, input, freshness));
+        let prepared = method.clone().and_then(|method| {
+            let once = repeatable.as_ref().map(|request| request.call(shared, &caller, index)).transpose()?;
+            let admitted = shared.gate.admit(method, &caller)?;
+            call::prepare(shared, admitted, input, Form::Plain, freshness, once)
+        });
         if let (Ok(method), Err(error)) = (method, &prepared) {
             shared.note(method, Protocol::Json, checked, Some(error));
         }
@@ -114,16 +118,6 @@ fn prefers_lenient(headers: &HeaderMap) -> bool {
         .any(lenient)
 }
 
-fn prepare(
-    shared: &Shared,
-    method: &'static Method,
-    caller: &Arc<Caller>,
-    input: &Value<'_>,
-    freshness: Freshness,
-) -> Result<Ready> {
-    call::prepare(shared, shared.gate.admit(method, caller)?, input, Form::Plain, freshness)
-}
-
 /// Runs queries together; as soon as there is a mutation, everything one after another up to the first failure.
 async fn execute<'n>(shared: &Shared, calls: Vec<(&'n str, Result<Ready>)>, deadline: Instant) -> Outcomes<'n> {
     let only_queries = calls.iter().all(|(_, call)| call.as_ref().map_or(true, |ready| ready.method.query));
@@ -169,7 +163,7 @@ impl<'n> Outcomes<'n> {
         let failures = || self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().err()?)));
         let errors = || Failures(failures().map(|(name, error)| (name, ErrorBody::of(error, id))).collect());
         match failures().next() {
-            None => with_preference(success(Finished { body: self.results(None).into(), tag: self.tag() }), is_lenient),
+            None => with_preference(success(self.whole()), is_lenient),
             Some(_) if is_lenient => {
                 let errors = serde_json::to_vec(&errors()).unwrap_or_default();
                 with_preference(json_response(StatusCode::MULTI_STATUS, self.results(Some(&errors))), true)
@@ -181,6 +175,11 @@ impl<'n> Outcomes<'n> {
                 Dialect::Plain.refuse_with(error, &ErrorBody::of(error, id).with_batch(data))
             }
         }
+    }
+
+    fn whole(&self) -> Finished {
+        let is_replayed = self.0.iter().any(|(_, outcome)| matches!(outcome, Some(Ok(answer)) if answer.is_replayed));
+        Finished { body: self.results(None).into(), tag: self.tag(), is_replayed }
     }
 
     /// The tag of a batch of queries follows from theirs.

@@ -5,10 +5,12 @@ use super::envelope;
 use super::reply_cache::{Finished, Form, Freshness, Look, Pledge};
 use super::run;
 use crate::access::gate::Admitted;
+use crate::access::once::{Given, Once};
 use crate::contract::Method;
 use crate::contract::dispatch::Prepared;
 use crate::error::{Error, Result};
 use crate::json::Value;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 /// A call that is known, permitted and valid.
@@ -21,7 +23,7 @@ pub(super) struct Ready {
 
 enum State {
     Kept(Finished),
-    Prepared(Prepared, Option<Pledge>),
+    Prepared(Prepared, Option<Pledge>, Option<Once>),
 }
 
 /// Looks for a kept answer; if there is none, decodes and validates.
@@ -31,6 +33,7 @@ pub(super) fn prepare(
     input: &Value<'_>,
     form: Form,
     freshness: Freshness,
+    once: Option<Once>,
 ) -> Result<Ready> {
     let method = admitted.method();
     let mut pledge = None;
@@ -42,28 +45,41 @@ pub(super) fn prepare(
             Look::Miss(given) => pledge = given,
         }
     }
+    let admitted = match &once {
+        Some(once) => admitted.deferring(once.deferred()),
+        None => admitted,
+    };
     let prepared = shared.dispatch(method)?.prepare(admitted, input)?;
-    Ok(Ready { method, form, state: State::Prepared(prepared, pledge) })
+    Ok(Ready { method, form, state: State::Prepared(prepared, pledge, once) })
 }
 
 impl Ready {
     /// Runs it, unless its answer is there already.
     pub(super) async fn run(self, shared: &Shared, deadline: Instant) -> Result<Finished> {
         let Self { method, form, state } = self;
-        let (prepared, pledge) = match state {
+        let (prepared, pledge, once) = match state {
             State::Kept(answer) => {
                 run::must_be_in_time(deadline)?;
                 return Ok(answer);
             }
-            State::Prepared(prepared, pledge) => (prepared, pledge),
+            State::Prepared(prepared, pledge, once) => (prepared, pledge, once),
         };
-        let is_enveloped = form == Form::Enveloped;
-        let made = run::run(method.query, deadline, &shared.tasks, prepared.run(is_enveloped)).await??;
-        let json = if is_enveloped { envelope::write(&made.json, made.meta.as_deref()) } else { made.json };
-        let answer = Finished::json(json, method.query);
-        if let Some(pledge) = pledge {
-            shared.replies.keep(pledge, &answer);
-        }
-        Ok(answer)
+        let work = async move {
+            let is_enveloped = form == Form::Enveloped;
+            let made = prepared.run(is_enveloped).await?;
+            let json = if is_enveloped { envelope::write(&made.json, made.meta.as_deref()) } else { made.json };
+            // What is kept is counted by its length, so that is what it may take.
+            Ok(Bytes::from(json.into_boxed_slice()))
+        };
+        let Some(once) = once else {
+            let body = run::run(method.query, deadline, &shared.tasks, work).await??;
+            let answer = Finished::json(body, method.query);
+            if let Some(pledge) = pledge {
+                shared.replies.keep(pledge, &answer);
+            }
+            return Ok(answer);
+        };
+        let Given { body, is_replayed } = run::run(false, deadline, &shared.tasks, once.answer(work)).await??;
+        Ok(Finished { is_replayed, ..Finished::json(body, method.query) })
     }
 }

@@ -1,5 +1,6 @@
 //! How answers are written: one body for errors, in two wrappings.
 
+use super::idempotency::REPLAYED;
 use super::reply_cache::Finished;
 use crate::error::Error;
 use axum::body::Body;
@@ -133,6 +134,9 @@ pub(super) fn success(answer: Finished) -> Response<Body> {
     let mut response = json_response(StatusCode::OK, answer.body);
     if let Some(tag) = answer.tag {
         response.headers_mut().insert(ETAG, tag);
+    }
+    if answer.is_replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

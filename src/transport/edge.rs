@@ -5,7 +5,7 @@ use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
 use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http};
-use crate::access::{Caller, Gate, Identity, Snapshot};
+use crate::access::{Caller, Gate, Identity, Ledger, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Figures.
     pub metrics: Metrics,
+    /// What was answered to idempotency keys.
+    pub ledger: Ledger,
     /// Answers that are kept.
     pub replies: ReplyCache,
     /// Mutations that run.

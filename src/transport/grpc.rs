@@ -1,9 +1,11 @@
 //! gRPC and gRPC-Web: the Gate in front of tonic's routes, reflection and health.
 
 use super::edge::Shared;
+use super::idempotency::{self, REPLAYED};
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, Look, Pledge, freshness};
 use super::run;
+use crate::access::once::Given;
 use crate::contract::{DESCRIPTORS, Method, method_at};
 use crate::error::{Error, Result};
 use axum::body::Body;
@@ -31,6 +33,9 @@ use tower::{Layer, Service, ServiceExt};
 type GrpcBody = tonic::body::Body;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// What gRPC puts before each message.
+const PREFIX_BYTES: usize = 5;
 
 /// The whole of gRPC.
 pub(super) type Grpc = tonic_web::GrpcWebService<Gated>;
@@ -140,6 +145,21 @@ async fn pass(
         }
         Look::Miss(pledge) => pledge,
     };
+    if !method.query
+        && let Some(request) = idempotency::read(&head.headers, method.path, &canonical(shared, method, &body)?)?
+    {
+        let once = request.call(shared, &admitted.caller(), 0)?;
+        head.extensions.insert(admitted.deferring(once.deferred()));
+        let request = Request::from_parts(head, GrpcBody::new(Full::new(body)));
+        let work =
+            async { message_of(blame(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))).await };
+        let Given { body, is_replayed } = run::run(false, deadline, &shared.tasks, once.answer(work)).await??;
+        let mut response = whole(body);
+        if is_replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        return Ok(response);
+    }
     head.extensions.insert(admitted);
     let request = Request::from_parts(head, GrpcBody::new(Full::new(body)));
     let done = run::run(method.query, deadline, &shared.tasks, routes.oneshot(request)).await?;
@@ -150,21 +170,31 @@ async fn pass(
     }
 }
 
+/// What is asked, whatever order its sender writes maps in.
+fn canonical(shared: &Shared, method: &Method, body: &Bytes) -> Result<Vec<u8>> {
+    let message = body.get(PREFIX_BYTES..).unwrap_or_default();
+    Ok(shared.dispatch(method)?.canonical(method.path, message).unwrap_or_else(|| body.to_vec()))
+}
+
 /// Keeps an answer that is one, and sends it on.
 async fn kept(response: Response<GrpcBody>, shared: &Shared, pledge: Pledge) -> Result<Response<GrpcBody>> {
-    if response.extensions().get::<Status>().is_some() {
-        return Ok(response);
-    }
-    let (_, body) = response.into_parts();
-    let message = body.collect().await.map_err(|status| Error::from_status(&status))?;
-    let is_good = message.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).is_some_and(|code| code == "0");
-    if !is_good {
-        return Err(Error::bug("the answer of a query ended badly"));
-    }
-    // What is kept is counted by its length, so that is what it may take.
-    let answer = Finished::protobuf(Bytes::copy_from_slice(&message.to_bytes()));
+    let answer = Finished::protobuf(message_of(response).await?);
     shared.replies.keep(pledge, &answer);
     Ok(whole(answer.body))
+}
+
+/// The message of a unary answer, with its prefix, or the error that it is.
+async fn message_of(response: Response<GrpcBody>) -> Result<Bytes> {
+    if let Some(status) = response.extensions().get::<Status>() {
+        return Err(Error::from_status(status));
+    }
+    let message = response.into_body().collect().await.map_err(|status| Error::from_status(&status))?;
+    let is_good = message.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).is_some_and(|code| code == "0");
+    if !is_good {
+        return Err(Error::bug("a unary answer ended badly"));
+    }
+    // What is kept is counted by its length, so that is what it may take.
+    Ok(Bytes::copy_from_slice(&message.to_bytes()))
 }
 
 /// An answer that is there as a whole.
@@ -209,8 +239,6 @@ async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> 
 
 /// A request's head and its whole body: nothing runs, and nobody is let in for good, while it is still on its way.
 async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instant) -> Result<(Parts, Bytes)> {
-    /// What gRPC puts before each message.
-    const PREFIX_BYTES: usize = 5;
     let most = shared.limits.grpc_message_bytes.saturating_add(PREFIX_BYTES);
     let (head, body) = request.into_parts();
     let patience = Instant::now() + Duration::from_secs(shared.limits.body_s);

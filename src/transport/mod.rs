@@ -15,6 +15,7 @@ mod edge;
 mod envelope;
 mod grpc;
 mod http;
+mod idempotency;
 mod leftover;
 pub mod limits;
 pub mod listener;

@@ -131,7 +131,7 @@ fn merged(outer: &HeaderMap, own: &BTreeMap<String, Words>) -> Option<HeaderMap>
 }
 
 /// Answers one call as `{"index":…,"status":…,"body":…}`.
-async fn one(shared: Arc<Shared>, index: usize, request: Request, id: RequestId) -> Vec<u8> {
+async fn one(shared: Arc<Shared>, index: usize, mut request: Request, id: RequestId) -> Vec<u8> {
     let path = request.uri().path().trim_matches('/').to_owned();
     let mut segments = path.split('/');
     let place = (segments.next(), segments.next(), segments.next(), segments.next());
@@ -139,6 +139,7 @@ async fn one(shared: Arc<Shared>, index: usize, request: Request, id: RequestId)
         return format!(r#"{{"index":{index},"status":404,"body":"No procedure matched"}}"#).into_bytes();
     };
     let called = method_named(plugin, procedure);
+    request.extensions_mut().insert(single::Index(index));
     let response = if request.method() == Method::POST {
         single::post(&shared, called, request, &id).await
     } else if request.method() == Method::GET {

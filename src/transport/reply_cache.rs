@@ -45,6 +45,8 @@ pub(super) struct Finished {
     pub(super) body: Bytes,
     /// Its weak entity tag, if it is the answer of a query in JSON.
     pub(super) tag: Option<HeaderValue>,
+    /// Whether it was given before, to the same idempotency key.
+    pub(super) is_replayed: bool,
 }
 
 /// How an answer is written.
@@ -156,16 +158,14 @@ impl ReplyCache {
 
 impl Finished {
     /// An answer in JSON; that of a query gets a tag.
-    pub(super) fn json(json: Vec<u8>, is_query: bool) -> Self {
-        // What is kept is counted by its length, so that is what it may take.
-        let body = Bytes::from(json.into_boxed_slice());
+    pub(super) fn json(body: Bytes, is_query: bool) -> Self {
         let tag = is_query.then(|| weak_tag([&*body]));
-        Self { body, tag }
+        Self { body, tag, is_replayed: false }
     }
 
     /// An answer in gRPC.
     pub(super) fn protobuf(body: Bytes) -> Self {
-        Self { body, tag: None }
+        Self { body, tag: None, is_replayed: false }
     }
 }
 

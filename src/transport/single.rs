@@ -6,6 +6,7 @@ use super::call;
 use super::dialect::{Dialect, RequestId, success};
 use super::edge::Shared;
 use super::envelope::{self, Body};
+use super::idempotency;
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, freshness};
 use crate::access::Caller;
@@ -20,6 +21,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Which call of a batch of single ones this is, in the extensions of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Index(pub(super) usize);
 
 type Answered = Response<axum::body::Body>;
 
@@ -71,7 +76,14 @@ async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: 
         Body::Plain(input) => (input, Form::Plain),
         Body::Enveloped(input) => (input, Form::Enveloped),
     };
-    let ready = call::prepare(shared, admitted, &input, form, freshness(&head.headers))?;
+    let mut once = None;
+    if !method.query
+        && let Some(request) = idempotency::read(&head.headers, method.path, &bytes)?
+    {
+        let index = head.extensions.get::<Index>().map_or(0, |index| index.0);
+        once = Some(request.call(shared, &admitted.caller(), index)?);
+    }
+    let ready = call::prepare(shared, admitted, &input, form, freshness(&head.headers), once)?;
     Ok(success(ready.run(shared, deadline).await?))
 }
 
@@ -84,7 +96,7 @@ async fn answer_get(shared: &Shared, method: Option<&'static Method>, head: &Par
     let admitted = shared.gate.admit(method, &caller)?;
     let asked = question(head.uri.query().unwrap_or_default())?;
     let (input, form) = read(asked.as_ref(), shared.limits.json_depth)?;
-    let ready = call::prepare(shared, admitted, &input, form, freshness(&head.headers))?;
+    let ready = call::prepare(shared, admitted, &input, form, freshness(&head.headers), None)?;
     Ok(conditional(ready.run(shared, deadline).await?, &head.headers))
 }
 

@@ -25,6 +25,7 @@ mod description;
 mod dynamic;
 mod errors;
 mod house;
+mod idempotency;
 mod matrix;
 mod parity;
 mod protocols;
