@@ -27,6 +27,7 @@ mod errors;
 mod house;
 mod idempotency;
 mod matrix;
+mod model;
 mod parity;
 mod protocols;
 mod raw;
