@@ -37,4 +37,5 @@ mod revocation;
 mod samples;
 mod server;
 mod storage;
+mod under_load;
 mod wire;
