@@ -1,6 +1,6 @@
 //! Joins all parts; the only place that knows them all.
 
-use crate::access::{Call, Caller, Gate, Hashing, InstanceKey, Ledger, Snapshot, Token, usage};
+use crate::access::{Budget, Call, Caller, Gate, Hashing, InstanceKey, Ledger, Snapshot, Token, usage};
 use crate::config::Config;
 use crate::contract::{Checks, Mount, method_named};
 use crate::database::{Database, FileLock, Ids, Location, Schema};
@@ -60,7 +60,9 @@ impl Foundation {
         let key = Arc::new(InstanceKey::load(configured, &location, Entropy)?);
         let snapshot = Snapshot::load(database.clone(), &key).await?;
         let hashing = Hashing::default();
-        let gate = Gate::new(snapshot.clone(), key.clone(), hashing.clone(), database.clone(), clock.clone());
+        let limits = &config.limits;
+        let budget = Budget::new(limits.bad_credentials, limits.bad_credentials_per_minute, clock.clone());
+        let gate = Gate::new(snapshot.clone(), key.clone(), hashing.clone(), database.clone(), budget, clock.clone());
         let pages = Arc::new(key.page_key());
         let checks = Checks { pages: pages.clone() };
         let ids = Arc::new(Ids::new(clock.clone()));

@@ -52,7 +52,10 @@ pub enum Error {
     TooLarge(String),
     /// More often than may be asked.
     #[error("Too many requests")]
-    TooMany,
+    TooMany {
+        /// When asking again makes sense.
+        retry_after_s: u64,
+    },
     /// The deadline passed.
     #[error("Deadline exceeded")]
     Deadline,
@@ -91,9 +94,6 @@ pub struct Row {
 }
 
 impl Error {
-    /// What a caller should wait before trying again, in seconds.
-    pub const RETRY_AFTER_S: u64 = 1;
-
     /// A bug of ours.
     pub fn bug(what: impl Into<String>) -> Self {
         Self::Internal(what.into())
@@ -124,7 +124,7 @@ impl Error {
             Self::Refused(_) => (Code::FailedPrecondition, "BAD_REQUEST", 400),
             Self::Conflict(_) => (Code::AlreadyExists, "CONFLICT", 409),
             Self::TooLarge(_) => (Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", 413),
-            Self::TooMany => (Code::ResourceExhausted, "TOO_MANY_REQUESTS", 429),
+            Self::TooMany { .. } => (Code::ResourceExhausted, "TOO_MANY_REQUESTS", 429),
             Self::Deadline => (Code::DeadlineExceeded, "GATEWAY_TIMEOUT", 504),
             Self::SlowBody => (Code::DeadlineExceeded, "TIMEOUT", 408),
             Self::Unavailable(_) => (Code::Unavailable, "SERVICE_UNAVAILABLE", 503),
@@ -135,6 +135,16 @@ impl Error {
             Self::Internal(_) => (Code::Internal, "INTERNAL_SERVER_ERROR", 500),
         };
         Row { grpc, json, http }
+    }
+
+    /// What a caller should wait before trying again, in seconds, if trying again helps.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        if let Self::TooMany { retry_after_s } = self {
+            return Some(*retry_after_s);
+        }
+        // What is away or overloaded may be back at any time.
+        matches!(self, Self::Unavailable(_)).then_some(1)
     }
 
     /// What tonic raised by itself, or an error of ours on its way back.
@@ -170,8 +180,8 @@ impl Error {
             };
             details.set_bad_request(issues.iter().map(violation).collect::<Vec<_>>());
         }
-        if let Self::Unavailable(_) | Self::TooMany = self {
-            details.set_retry_info(Some(std::time::Duration::from_secs(Self::RETRY_AFTER_S)));
+        if let Some(seconds) = self.retry_after_s() {
+            details.set_retry_info(Some(std::time::Duration::from_secs(seconds)));
         }
         details
     }
@@ -182,7 +192,7 @@ impl From<Error> for Status {
         /// The message travels percent-encoded in a header, and peers accept few KiB of those.
         const MESSAGE_CHARS_MAX: usize = 1_000;
         let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-        let has_details = matches!(error, Error::Invalid(_) | Error::Unavailable(_) | Error::TooMany);
+        let has_details = matches!(error, Error::Invalid(_)) || error.retry_after_s().is_some();
         let mut status = Status::new(error.row().grpc, message);
         if has_details {
             status = Status::with_error_details(status.code(), status.message(), error.details());

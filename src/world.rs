@@ -3,11 +3,14 @@
 use crate::database::Timestamp;
 use crate::error::{Error, Result};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Tells the time.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    elapsed: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Clock {
     /// The clock of the machine.
@@ -15,18 +18,29 @@ impl Clock {
     pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one home of the wall clock")]
         let now = || std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self::new(move || Timestamp(i64::try_from(now().as_micros()).unwrap_or(i64::MAX)))
+        let now = move || Timestamp(i64::try_from(now().as_micros()).unwrap_or(i64::MAX));
+        let started = Instant::now();
+        Self { now: Arc::new(now), elapsed: Arc::new(move || started.elapsed()) }
     }
 
     /// A clock that tells what the function says.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(now);
+        let (started, told) = (now(), now.clone());
+        let elapsed = move || Duration::from_micros(u64::try_from(told().0 - started.0).unwrap_or_default());
+        Self { now, elapsed: Arc::new(elapsed) }
     }
 
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.now)()
+    }
+
+    /// How long this clock has been running. The machine's does not jump when its time is set.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        (self.elapsed)()
     }
 }
 

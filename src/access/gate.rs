@@ -3,6 +3,7 @@
 //! Both protocols bring their credential to [`Gate::authenticate`] and their method to [`Gate::admit`]. Running a
 //! procedure needs the [`Admitted`] that only `admit` makes, so there is no second check that somebody could forget.
 
+use super::budget::{Budget, CHEAP, Network, SLOW};
 use super::instance::Tag;
 use super::snapshot::Known;
 use super::{Caller, Hashing, Identity, InstanceKey, Snapshot, Token};
@@ -24,6 +25,7 @@ struct Parts {
     key: Arc<InstanceKey>,
     hashing: Hashing,
     database: Database,
+    budget: Budget,
     clock: Clock,
 }
 
@@ -97,12 +99,20 @@ impl Admitted {
 impl Gate {
     /// Joins what decisions are made from.
     #[must_use]
-    pub fn new(snapshot: Snapshot, key: Arc<InstanceKey>, hashing: Hashing, database: Database, clock: Clock) -> Self {
-        Self(Arc::new(Parts { snapshot, key, hashing, database, clock }))
+    pub fn new(
+        snapshot: Snapshot,
+        key: Arc<InstanceKey>,
+        hashing: Hashing,
+        database: Database,
+        budget: Budget,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Parts { snapshot, key, hashing, database, budget, clock }))
     }
 
-    /// Who brings this credential. Whatever is wrong with it, the answer is the same.
-    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Arc<Caller>> {
+    /// Who brings this credential. Whatever is wrong with it, the answer is the same: that it is bad, or, when its
+    /// network has brought many of those, that there were too many. A good one whose tag is known always passes.
+    pub async fn authenticate(&self, credential: Credential<'_>, from: Network) -> Result<Arc<Caller>> {
         let snapshot = &self.0.snapshot;
         snapshot.must_be_fresh()?;
         let text = match credential {
@@ -110,25 +120,30 @@ impl Gate {
                 let roles = snapshot.roles([ANONYMOUS]);
                 return Ok(Arc::new(Caller { identity: Identity::Anonymous, roles, tag: None }));
             }
-            Credential::Unreadable => return Err(Error::BadCredential),
+            Credential::Unreadable => return Err(self.refusal(from, CHEAP)),
             Credential::Bearer(text) => text,
         };
-        let token = Token::parse(text).ok_or(Error::BadCredential)?;
+        let token = Token::parse(text).ok_or_else(|| self.refusal(from, CHEAP))?;
         let known = snapshot.application(token.application);
         let tag = self.0.key.tag(&token);
         // Somebody who is not there is compared as well: it takes as long.
         let expected = known.as_ref().map_or(Some(Tag::nobody()), |known| known.tag.clone());
-        let good = match (&expected, &known) {
-            (Some(expected), _) => expected.is(&tag),
-            (None, Some(known)) => self.verify_slowly(known, &token, &tag).await?,
-            (None, None) => false,
+        let (good, price) = match (&expected, &known) {
+            (Some(expected), _) => (expected.is(&tag), CHEAP),
+            (None, Some(known)) => (self.verify_within_budget(known, &token, &tag, from).await?, 0),
+            (None, None) => (false, CHEAP),
         };
         let now = self.0.clock.now();
         let Some(known) = known.filter(|known| good && known.expires_at.is_none_or(|end| now < end)) else {
-            return Err(Error::BadCredential);
+            return Err(self.refusal(from, price));
         };
         known.usage.touch(now);
         Ok(self.caller(&known, tag))
+    }
+
+    /// What a bad credential is answered.
+    fn refusal(&self, from: Network, price: u32) -> Error {
+        self.0.budget.charge(from, price).err().unwrap_or(Error::BadCredential)
     }
 
     /// The same caller as of now: what was authenticated from the head of a request may have been revoked when its body
@@ -181,6 +196,17 @@ impl Gate {
     #[must_use]
     pub fn admits_anonymous(&self) -> bool {
         self.0.snapshot.roles([ANONYMOUS]).iter().any(|role| !role.grants.is_empty())
+    }
+
+    /// Takes the price before Argon2 looks, so that many at once do not all find the bucket full; gives it back unless
+    /// the secret was wrong. It stays taken when the caller goes away meanwhile.
+    async fn verify_within_budget(&self, known: &Arc<Known>, token: &Token, tag: &Tag, from: Network) -> Result<bool> {
+        self.0.budget.charge(from, SLOW)?;
+        let verified = self.verify_slowly(known, token, tag).await;
+        if !matches!(verified, Ok(false)) {
+            self.0.budget.give_back(from, SLOW);
+        }
+        verified
     }
 
     /// A secret without a usable tag (the instance key is another one now): Argon2 decides, and the tag is kept.

@@ -1,5 +1,6 @@
 //! Who is calling, and may they: keys, identities, permissions, and the one Gate that both protocols pass.
 
+pub mod budget;
 pub mod caller;
 pub mod gate;
 pub mod hashing;
@@ -11,6 +12,7 @@ mod store;
 pub mod token;
 pub mod usage;
 
+pub use budget::{Budget, Network};
 pub use caller::{Call, Caller, Identity};
 pub use gate::{Admitted, Gate};
 pub use hashing::Hashing;

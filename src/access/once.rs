@@ -217,7 +217,7 @@ impl Refusal {
             | Error::Invalid(_)
             | Error::Malformed(_)
             | Error::TooLarge(_)
-            | Error::TooMany
+            | Error::TooMany { .. }
             | Error::Deadline
             | Error::SlowBody
             | Error::Unavailable(_)

@@ -38,7 +38,7 @@ pub(super) async fn batch(shared: &Shared, plugin: &str, request: Request, id: &
 
 async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &RequestId) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
-    let (caller, deadline) = shared.authenticate(&head.headers).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers, &head.extensions).await?;
     if plugin(plugin_id).is_none() {
         shared.may_read_contract(&caller)?;
         return Err(unknown_plugin(plugin_id));

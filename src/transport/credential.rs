@@ -3,9 +3,15 @@
 use crate::access::gate::Credential;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use std::net::IpAddr;
 
 /// No key is longer; what is longer is not read.
 const HEADER_BYTES_MAX: usize = 512;
+
+/// Who is at the other end of the connection, in the extensions of each request. What headers say about other hops is not
+/// believed: anybody can write it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// What stands in `Authorization`. More than one header, another scheme or odd bytes are a credential that is not good.
 pub(super) fn read(headers: &HeaderMap) -> Credential<'_> {

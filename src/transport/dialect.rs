@@ -95,8 +95,8 @@ impl Dialect {
         let headers = response.headers_mut();
         if let Error::NoCredential | Error::BadCredential = error {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"checkmate\""));
-        } else if let Error::Unavailable(_) | Error::TooMany = error {
-            headers.insert(RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER_S));
+        } else if let Some(seconds) = error.retry_after_s() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         } else if let Error::Method(allowed) = error {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }

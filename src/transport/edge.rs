@@ -1,19 +1,21 @@
 //! Where every request comes in and every answer goes out: request id, log, shedding, panics, and which protocol it is.
 
+use super::credential::Peer;
 use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
 use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http};
-use crate::access::{Caller, Gate, Identity, Ledger, Snapshot};
+use crate::access::{Caller, Gate, Identity, Ledger, Network, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use ::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
 use axum::body::Body;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,15 +66,22 @@ impl Shared {
     }
 
     /// Who calls, and until when the answer is wanted; counts credentials that are no good.
-    pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<(Arc<Caller>, tokio::time::Instant)> {
+    pub(super) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<(Arc<Caller>, tokio::time::Instant)> {
+        let Peer(peer) = extensions.get().ok_or_else(|| Error::bug("a request from nowhere"))?;
         let most = Duration::from_secs(self.limits.request_s);
         let deadline = deadline::read(headers, most);
         // A bad credential goes before a bad deadline, and looking at it may take a while (hashing).
         let until = deadline.as_ref().copied().unwrap_or_else(|_| tokio::time::Instant::now() + most);
-        let caller = timeout_at(until, self.gate.authenticate(credential::read(headers))).await;
-        let caller = caller.unwrap_or(Err(Error::Deadline));
+        let caller = self.gate.authenticate(credential::read(headers), Network::of(*peer));
+        let caller = timeout_at(until, caller).await.unwrap_or(Err(Error::Deadline));
         if let Err(Error::BadCredential) = caller {
             self.metrics.bad_credentials.inc();
+        } else if let Err(Error::TooMany { .. }) = caller {
+            self.metrics.bad_credentials_limited.inc();
         }
         Ok((caller?, deadline?))
     }
@@ -131,8 +140,10 @@ impl Edge {
         &self.shared
     }
 
-    /// Answers a request. Nothing fails from here on: whatever happens has an answer, with the id of the request.
-    pub async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+    /// Answers a request of a peer. Nothing fails from here on: whatever happens has an answer, with the id of the
+    /// request.
+    pub async fn answer(self, mut request: Request<Body>, peer: IpAddr) -> Response<Body> {
+        request.extensions_mut().insert(Peer(peer));
         if !has_fit_id(&request) {
             request.headers_mut().remove(REQUEST_ID);
         }

@@ -126,7 +126,7 @@ async fn pass(
     if service == "grpc.health.v1.Health" {
         return Ok(listen(routes, shared, request).await);
     }
-    let (caller, deadline) = shared.authenticate(request.headers()).await?;
+    let (caller, deadline) = shared.authenticate(request.headers(), request.extensions()).await?;
     let Some(method) = method else {
         if !service.starts_with("grpc.reflection.") {
             return Err(Error::NoProcedure("Unknown service or method".into()));

@@ -12,7 +12,8 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
 use std::sync::Arc;
 
 type Common = (State<Arc<Shared>>, Extension<RequestId>);
@@ -70,9 +71,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
     response
 }
 
-async fn open_api((State(shared), Extension(id)): Common, headers: HeaderMap) -> Response<Body> {
+async fn open_api((State(shared), Extension(id)): Common, head: Parts) -> Response<Body> {
     let done: Result<_> = async {
-        let (caller, _) = shared.authenticate(&headers).await?;
+        let (caller, _) = shared.authenticate(&head.headers, &head.extensions).await?;
         shared.may_read_contract(&caller)?;
         Ok(json_response(StatusCode::OK, OPEN_API.as_bytes().to_vec()))
     }
@@ -86,10 +87,10 @@ async fn open_api((State(shared), Extension(id)): Common, headers: HeaderMap) ->
 async fn describe_plugin(
     (State(shared), Extension(id)): Common,
     name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    head: Parts,
 ) -> Response<Body> {
     let done: Result<_> = async {
-        let (caller, _) = shared.authenticate(&headers).await?;
+        let (caller, _) = shared.authenticate(&head.headers, &head.extensions).await?;
         shared.may_read_contract(&caller)?;
         let name = name.map(|Path(name)| name).unwrap_or_default();
         let found = plugin(&name).ok_or_else(|| batch::unknown_plugin(&name))?;
@@ -137,33 +138,33 @@ async fn wrong_method_get(Extension(id): Extension<RequestId>) -> Response<Body>
     Dialect::Plain.refuse(&Error::Method("GET"), &id)
 }
 
-async fn wrong_method_both(common: Common, headers: HeaderMap) -> Response<Body> {
-    refuse(common, &headers, Dialect::Plain, Error::Method("GET, POST")).await
+async fn wrong_method_both(common: Common, head: Parts) -> Response<Body> {
+    refuse(common, &head, Dialect::Plain, Error::Method("GET, POST")).await
 }
 
 async fn wrong_method_single(
     common: Common,
     place: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
+    head: Parts,
 ) -> Response<Body> {
     let allowed = if named(place).is_some_and(|method| method.query) { "GET, POST" } else { "POST" };
-    refuse(common, &headers, Dialect::Enveloped, Error::Method(allowed)).await
+    refuse(common, &head, Dialect::Enveloped, Error::Method(allowed)).await
 }
 
-async fn nothing_here(common: Common, headers: HeaderMap, uri: Uri) -> Response<Body> {
-    if !uri.path().starts_with("/api") {
+async fn nothing_here(common: Common, head: Parts) -> Response<Body> {
+    if !head.uri.path().starts_with("/api") {
         return Dialect::Plain.refuse(&Error::NoProcedure("Not found".into()), &common.1);
     }
     let hint = "Not found: use /api/{pluginId}/ or /api/{pluginId}/{procedure}";
-    refuse(common, &headers, Dialect::Plain, Error::NoProcedure(hint.into())).await
+    refuse(common, &head, Dialect::Plain, Error::NoProcedure(hint.into())).await
 }
 
 /// A bad key is 401 everywhere, also where there is nothing to call.
 async fn refuse(
     (State(shared), Extension(id)): Common,
-    headers: &HeaderMap,
+    head: &Parts,
     dialect: Dialect,
     error: Error,
 ) -> Response<Body> {
-    dialect.refuse(&shared.authenticate(headers).await.err().unwrap_or(error), &id)
+    dialect.refuse(&shared.authenticate(&head.headers, &head.extensions).await.err().unwrap_or(error), &id)
 }

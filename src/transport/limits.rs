@@ -34,6 +34,11 @@ pub struct Limits {
     pub json_depth: usize,
     /// A request is answered within this, whatever deadline its caller asks for.
     pub request_s: u64,
+    /// Bad credentials that one client network (an IPv4 address, an IPv6 /64) may send before it gets 429 for them: a
+    /// fleet behind one address that has missed a new secret still reads why. One that Argon2 has to look at counts as 10.
+    pub bad_credentials: u32,
+    /// How many of those come back in a minute: ten a second cost next to nothing, also where Argon2 looks.
+    pub bad_credentials_per_minute: u32,
     /// Connections to the database: readers on SQLite, all on PostgreSQL.
     pub database_connections: u32,
     /// Kept answers of queries, altogether; one of them takes at most an eighth. 0: none are kept.
@@ -56,6 +61,8 @@ impl Default for Limits {
             batch_queries: 16,
             json_depth: 64,
             request_s: 30,
+            bad_credentials: 1_000,
+            bad_credentials_per_minute: 600,
             database_connections: 16,
             reply_cache_bytes: 32 * 1024 * 1024,
         }
@@ -80,6 +87,8 @@ impl Limits {
             ("requests", self.requests as u64, 1, COUNT_MAX),
             ("batch_calls", self.batch_calls as u64, 1, COUNT_MAX),
             ("batch_queries", self.batch_queries as u64, 1, COUNT_MAX),
+            ("bad_credentials", self.bad_credentials.into(), 1, COUNT_MAX),
+            ("bad_credentials_per_minute", self.bad_credentials_per_minute.into(), 1, COUNT_MAX),
             ("database_connections", self.database_connections.into(), 1, COUNT_MAX),
             ("body_bytes", self.body_bytes as u64, 1, BYTES_MAX),
             ("reply_cache_bytes", self.reply_cache_bytes as u64, 0, 64 * BYTES_MAX),

@@ -6,6 +6,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,8 +26,8 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     let (builders, graceful) = (Arc::new(Builders::new(&limits)), GracefulShutdown::new());
     let (places, cut) = (Arc::new(Semaphore::new(limits.connections)), CancellationToken::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(why) => {
                 tracing::warn!(cause = %why, "a connection could not be accepted");
                 sleep(PAUSE).await;
@@ -43,7 +44,7 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
             let _place = place;
             let metrics = edge.shared().metrics.clone();
             metrics.connections.inc();
-            cut.run_until_cancelled(attend(stream, &builders, edge, watcher, stop)).await;
+            cut.run_until_cancelled(attend(stream, address.ip(), &builders, edge, watcher, stop)).await;
             metrics.connections.dec();
         });
     }
@@ -60,11 +61,18 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
 }
 
 /// One connection, from its first byte to its end.
-async fn attend(stream: TcpStream, builders: &Builders, edge: Edge, watcher: Watcher, stop: CancellationToken) {
+async fn attend(
+    stream: TcpStream,
+    peer: IpAddr,
+    builders: &Builders,
+    edge: Edge,
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
     let patience = Duration::from_secs(edge.shared().limits.header_s);
     let opening = stop.run_until_cancelled(timeout(patience, protocol(&stream))).await;
     let Some(Ok(Some(protocol))) = opening else { return };
-    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, edge)).await {
+    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, peer, edge)).await {
         tracing::debug!(cause = %why, "a connection ended early");
     }
 }
@@ -129,13 +137,14 @@ impl Builders {
 fn connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
+    peer: IpAddr,
     edge: Edge,
 ) -> impl GracefulConnection<Error = impl std::fmt::Display> + Send + 'static {
     // Answers are small and written whole: waiting for more to send only adds latency.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let edge = edge.clone();
-        async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }
+        async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new), peer).await) }
     });
     builder.serve_connection(TokioIo::new(stream), service).into_owned()
 }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Credentials that were no good.
     pub bad_credentials: Counter,
+    /// Credentials that were no good, from networks that had sent too many of them.
+    pub bad_credentials_limited: Counter,
     /// Connections to the database, in use and open.
     pub database_busy: Gauge,
     /// Connections to the database that are open.
@@ -84,6 +86,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             bad_credentials: Counter::default(),
+            bad_credentials_limited: Counter::default(),
             database_busy: Gauge::default(),
             database_open: Gauge::default(),
             applications: Gauge::default(),
@@ -98,6 +101,8 @@ impl Default for Metrics {
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("connections_refused", "Connections over the limit", metrics.connections_refused.clone());
         registry.register("bad_credentials", "Credentials that were refused", metrics.bad_credentials.clone());
+        let limited = metrics.bad_credentials_limited.clone();
+        registry.register("bad_credentials_limited", "Credentials refused because of too many bad ones", limited);
         registry.register("database_connections_busy", "Database connections in use", metrics.database_busy.clone());
         registry.register("database_connections_open", "Database connections", metrics.database_open.clone());
         registry.register("applications", "Applications known to the access check", metrics.applications.clone());

@@ -4,6 +4,7 @@
 //! [`single`] answers it, in the order in which they finish.
 
 use super::body::{self, Untyped};
+use super::credential::Peer;
 use super::dialect::{Dialect, RequestId, json_response};
 use super::edge::Shared;
 use super::single;
@@ -13,6 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use futures_util::{StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -60,12 +62,12 @@ async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result
         return Err(Error::Method("POST"));
     }
     // Each call brings its own credential; without a good one here nobody is made to read a body.
-    let (caller, deadline) = shared.authenticate(&head.headers).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers, &head.extensions).await?;
     shared.must_be_able_to_call(&caller)?;
     body::must_be_json(&head.headers, Untyped::IsJson)?;
     let bytes = body::read(&head.headers, body, &shared.limits, deadline).await?;
     let is_streaming = head.headers.get(MODE).is_none_or(|mode| mode != "buffered");
-    let calls = parse(&bytes, &head.headers, shared.limits.batch_calls)?;
+    let calls = parse(&bytes, &head, shared.limits.batch_calls)?;
 
     let (most, id) = (shared.limits.batch_queries, id.clone());
     let answers = stream::iter(calls.into_iter().enumerate())
@@ -87,7 +89,7 @@ async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result
 }
 
 /// The calls as requests of their own, in the order written.
-fn parse(bytes: &[u8], outer: &HeaderMap, most: usize) -> Result<Vec<Request>> {
+fn parse(bytes: &[u8], outer: &Parts, most: usize) -> Result<Vec<Request>> {
     let malformed = |why: &str| Error::Malformed(format!("Malformed batch: {why}"));
     let items: Vec<Item<'_>> = serde_json::from_slice(bytes).map_err(|why| malformed(&why.to_string()))?;
     if items.len() > most {
@@ -104,7 +106,12 @@ fn parse(bytes: &[u8], outer: &HeaderMap, most: usize) -> Result<Vec<Request>> {
         *request.uri_mut() = target.parse().map_err(|_| malformed("a url cannot be read"))?;
         let method = item.method.as_deref().unwrap_or("POST");
         *request.method_mut() = method.parse().map_err(|_| malformed("a method cannot be read"))?;
-        *request.headers_mut() = merged(outer, &item.headers).ok_or_else(|| malformed("a header cannot be read"))?;
+        *request.headers_mut() =
+            merged(&outer.headers, &item.headers).ok_or_else(|| malformed("a header cannot be read"))?;
+        // Keys are guessed from where the whole batch came from.
+        if let Some(peer) = outer.extensions.get::<Peer>() {
+            request.extensions_mut().insert(*peer);
+        }
         Ok(request)
     };
     items.iter().map(request).collect()

@@ -62,7 +62,7 @@ fn noted(
 
 async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: Request) -> Result<Answered> {
     let (head, body) = request.into_parts();
-    let (caller, deadline) = shared.authenticate(&head.headers).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers, &head.extensions).await?;
     let method = must_be_known(shared, &caller, method, &head.uri)?;
     shared.gate.admit(method, &caller)?;
     // Without a body there is nothing for a type to be wrong about.
@@ -88,7 +88,7 @@ async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: 
 }
 
 async fn answer_get(shared: &Shared, method: Option<&'static Method>, head: &Parts) -> Result<Answered> {
-    let (caller, deadline) = shared.authenticate(&head.headers).await?;
+    let (caller, deadline) = shared.authenticate(&head.headers, &head.extensions).await?;
     let method = must_be_known(shared, &caller, method, &head.uri)?;
     if !method.query {
         return Err(Error::Method("POST"));

@@ -21,7 +21,7 @@ fn the_table_is_the_documented_one() {
         (Error::Refused(text()), Code::FailedPrecondition, "BAD_REQUEST", 400),
         (Error::Conflict(text()), Code::AlreadyExists, "CONFLICT", 409),
         (Error::TooLarge(text()), Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", 413),
-        (Error::TooMany, Code::ResourceExhausted, "TOO_MANY_REQUESTS", 429),
+        (Error::TooMany { retry_after_s: 7 }, Code::ResourceExhausted, "TOO_MANY_REQUESTS", 429),
         (Error::Deadline, Code::DeadlineExceeded, "GATEWAY_TIMEOUT", 504),
         (Error::SlowBody, Code::DeadlineExceeded, "TIMEOUT", 408),
         (Error::Unavailable("x"), Code::Unavailable, "SERVICE_UNAVAILABLE", 503),
