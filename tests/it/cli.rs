@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SEEN_WITHIN: Duration = Duration::from_millis(250);
 
 /// A folder to run commands in, and a fresh database.
-struct Home {
-    folder: tempfile::TempDir,
+pub struct Home {
+    pub folder: tempfile::TempDir,
     database: String,
 }
 
@@ -35,14 +35,14 @@ impl Outcome {
 }
 
 impl Home {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = database_url(folder.path().join("home.db")).await;
         Self { folder, database }
     }
 
     /// A command in an environment of its own.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_checkmate"));
         command.args(arguments).current_dir(&self.folder).env_clear();
         command.env("CHECKMATE_DATABASE", &self.database).env("CHECKMATE_LISTEN", "127.0.0.1:0");
@@ -68,17 +68,17 @@ fn outcome(command: &mut Command) -> Outcome {
 }
 
 /// A server in a process of its own; it dies with this.
-struct Running {
-    child: Child,
+pub struct Running {
+    pub child: Child,
     /// What it printed until it listened.
     greeting: Vec<String>,
-    url: String,
+    pub url: String,
     out: Receiver<String>,
     err: Receiver<String>,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
         let mut server = Self { child, greeting: vec![], url: String::new(), out, err };
@@ -93,12 +93,12 @@ impl Running {
     }
 
     /// The key that the first start prints.
-    fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let line = self.greeting.iter().find(|line| line.trim().starts_with("ck_"));
         line.expect("the first start prints a key").trim().to_owned()
     }
 
-    fn with_key(&self, key: &str) -> Caller {
+    pub fn with_key(&self, key: &str) -> Caller {
         Caller { url: self.url.clone(), key: Some(key.to_owned()), http: reqwest::Client::new() }
     }
 
