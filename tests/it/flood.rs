@@ -59,19 +59,19 @@ fn ask_badly(
     pace: Duration,
     key: impl Fn(usize) -> String + Sync,
 ) -> [usize; 3] {
-    let sender = |first: usize| {
+    let send = |first: usize| {
         let (mut line, mut seen, mut due) = (Line::open(url), [0; 3], Instant::now());
         for at in (first..count).step_by(senders) {
             let status = line.ask(&json_request(&key(at))).0;
-            let place = [401, 429, 503].iter().position(|known| *known == status);
-            seen[place.unwrap_or_else(|| panic!("a wrong key is answered {status}"))] += 1;
+            let known = [401, 429, 503].iter().position(|known| *known == status);
+            seen[known.unwrap_or_else(|| panic!("a wrong key is answered {status}"))] += 1;
             due += pace;
             sleep(due.saturating_duration_since(Instant::now()));
         }
         seen
     };
     scope(|threads| {
-        let senders: Vec<_> = (0..senders).map(|first| threads.spawn(move || sender(first))).collect();
+        let senders: Vec<_> = (0..senders).map(|first| threads.spawn(move || send(first))).collect();
         senders
             .into_iter()
             .map(|sender| sender.join().unwrap())

@@ -154,7 +154,7 @@ async fn of_thousands_of_bad_keys_those_within_the_budget_are_looked_at_and_no_g
             let request = if round % 2 == 0 { json_request(&key) } else { grpc_request(&key) };
             let (status, answer) = line.ask(&request);
             let text = String::from_utf8_lossy(answer);
-            let code = text.split("grpc-status:").nth(1).map_or("", |rest| rest.trim().split("\r\n").next().unwrap());
+            let code = text.split("grpc-status:").nth(1).map_or("", |rest| rest.trim().lines().next().unwrap());
             let code = match (status, code) {
                 (200, "16") => 401,
                 (200, "8") => 429,
