@@ -134,10 +134,11 @@ pub fn int32(value: &Value<'_>, at: &mut Decoder) -> Option<i32> {
 /// A whole number of 64 bits; `5.0` is one too.
 pub fn int64(value: &Value<'_>, at: &mut Decoder) -> Option<i64> {
     let Value::Number(number) = value else { return at.wrong("a whole number", value) };
-    let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= encode::EXACT_INTEGER_MAX);
+    let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+    let exact = whole.filter(|float| float.abs() <= encode::EXACT_INTEGER_MAX);
     #[expect(clippy::cast_possible_truncation, reason = "guarded: the value is whole and fits")]
-    let found = number.as_i64().or_else(|| whole.map(|float| float as i64));
-    found.or_else(|| at.issue(if number.is_f64() { "Expected a whole number" } else { "Is out of range" }))
+    let found = number.as_i64().or_else(|| exact.map(|float| float as i64));
+    found.or_else(|| at.issue(if whole.is_none() { "Expected a whole number" } else { "Is out of range" }))
 }
 
 /// Any number.

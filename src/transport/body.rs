@@ -22,7 +22,7 @@ pub(super) enum Untyped {
 /// Refuses what is not JSON in UTF-8, from the head.
 pub(super) fn must_be_json(headers: &HeaderMap, untyped: Untyped) -> Result<()> {
     const REFUSAL: Error = Error::MediaType("Use content-type: application/json");
-    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| encoding != "identity") {
         return Err(Error::MediaType("Send the body without content-encoding"));
     }
     let mut kinds = headers.get_all(CONTENT_TYPE).iter();

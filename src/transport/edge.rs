@@ -10,7 +10,8 @@ use crate::access::{Caller, Gate, Identity, Ledger, Network, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use ::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
+use ::http::header::HOST;
+use ::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use axum::body::Body;
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -177,6 +178,9 @@ impl Edge {
             return refuse(is_grpc, Error::Unavailable("Too many requests are being answered"), id);
         };
         let _counted = InFlight::new(metrics);
+        if !names_one_host(&request) {
+            return refuse(is_grpc, Error::Malformed("A request names exactly one host".into()), id);
+        }
         if is_grpc {
             return grpc::answer(self.grpc.clone(), request).await;
         }
@@ -203,6 +207,12 @@ impl Drop for InFlight<'_> {
 fn refuse(is_grpc: bool, error: Error, id: &RequestId) -> Response<Body> {
     error.log("a request failed");
     if is_grpc { tonic::Status::from(error).into_http() } else { Dialect::Plain.refuse(&error, id) }
+}
+
+/// Whether a request says whom it is for, once: otherwise somebody between us may have read it in another way (RFC 9112,
+/// section 3.2). HTTP/1.0 need not say it, HTTP/2 says it elsewhere.
+fn names_one_host(request: &Request<Body>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
 
 /// Whether a request brings an id of its own that is fit for a log; it is kept then.

@@ -34,7 +34,7 @@ type GrpcBody = tonic::body::Body;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What gRPC puts before each message.
+/// What gRPC puts before each message: whether it is packed, and its length.
 const PREFIX_BYTES: usize = 5;
 
 /// The whole of gRPC.
@@ -128,7 +128,7 @@ async fn pass(
     }
     let (caller, deadline) = shared.authenticate(request.headers(), request.extensions()).await?;
     let Some(method) = method else {
-        if !service.starts_with("grpc.reflection.") {
+        if !matches!(service, "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection") {
             return Err(Error::NoProcedure("Unknown service or method".into()));
         }
         shared.may_read_contract(&caller)?;
@@ -232,7 +232,7 @@ impl http_body::Body for Whole {
 
 /// Health and reflection stream for as long as their caller listens, or until the server stops.
 async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> Response<GrpcBody> {
-    let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+    let response = blame(routes.oneshot(request).await.unwrap_or_else(|never| match never {}));
     let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
     response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false }))
 }
@@ -250,7 +250,18 @@ async fn with_body(request: Request<GrpcBody>, shared: &Shared, deadline: Instan
         }
         Error::Malformed("The request body could not be read".into())
     })?;
-    Ok((head, collected.to_bytes()))
+    let body = collected.to_bytes();
+    if has_second_message(&body) {
+        return Err(Error::Malformed("A call has exactly one message".into()));
+    }
+    Ok((head, body))
+}
+
+/// Whether anything stands behind the first message; tonic would not look at it.
+fn has_second_message(body: &[u8]) -> bool {
+    let Some((prefix, rest)) = body.split_first_chunk::<PREFIX_BYTES>() else { return false };
+    let [_, length @ ..] = *prefix;
+    usize::try_from(u32::from_be_bytes(length)).is_ok_and(|length| rest.len() > length)
 }
 
 /// tonic calls what a caller did wrong our fault, and a message that is too large out of range. What is ours stays.
