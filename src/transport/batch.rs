@@ -3,6 +3,7 @@
 //! The documented clients look at the status alone, so a failure never hides in a 2xx unless they ask for it. Nothing
 //! runs before everything is known, permitted and valid. The rules are those of design.md section 4.
 
+use super::Limits;
 use super::body::{self, Untyped};
 use super::call::{self, Ready};
 use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response, success};
@@ -47,7 +48,7 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
     let bytes = read(shared, &head.headers, body, deadline).await?;
     // The body may have taken its time: who may call is decided again.
     let caller = shared.gate.renew(&caller)?;
-    let entries = parse(&bytes, shared)?;
+    let entries = parse(&bytes, &shared.limits)?;
     let is_lenient = prefers_lenient(&head.headers);
 
     let methods: Vec<_> = entries.iter().map(|(name, _)| method_named(plugin_id, name)).collect();
@@ -82,11 +83,12 @@ async fn read(shared: &Shared, headers: &HeaderMap, body: Body, deadline: Instan
     body::read(headers, body, &shared.limits, deadline).await
 }
 
-fn parse<'b>(bytes: &'b [u8], shared: &Shared) -> Result<Vec<Entry<'b>>> {
+/// The calls of a batch, in the order written.
+pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Vec<Entry<'b>>> {
     // The batch is a level of its own.
-    let value = Value::parse(bytes, shared.limits.json_depth + 1)
+    let value = Value::parse(bytes, limits.json_depth + 1)
         .map_err(|why| Error::Malformed(format!("Malformed request: {why}")))?;
-    let most = shared.limits.batch_calls;
+    let most = limits.batch_calls;
     match value {
         Value::Object(entries) if entries.is_empty() => Err(Error::Malformed("Empty batch".into())),
         Value::Object(entries) if entries.len() > most => {

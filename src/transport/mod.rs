@@ -13,6 +13,8 @@ mod describe;
 mod dialect;
 mod edge;
 mod envelope;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod idempotency;

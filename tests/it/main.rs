@@ -25,6 +25,7 @@ mod description;
 mod dynamic;
 mod errors;
 mod flood;
+mod fuzz;
 mod house;
 mod idempotency;
 mod line;
