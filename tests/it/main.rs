@@ -26,6 +26,7 @@ mod dynamic;
 mod errors;
 mod flood;
 mod fuzz;
+mod hostile;
 mod house;
 mod idempotency;
 mod line;
