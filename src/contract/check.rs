@@ -249,12 +249,13 @@ impl<'c> Checker<'c> {
 
     fn free_object(&mut self, object: &prost_types::Struct, depth: usize) -> bool {
         let Some(depth) = self.deeper(depth) else { return false };
-        object.fields.iter().all(|(key, value)| {
+        // All of it is looked at: decoding JSON says every violation at its place too.
+        object.fields.iter().fold(true, |good, (key, value)| {
             if key.contains('\0') {
                 self.here("Must not contain the character NUL");
                 return false;
             }
-            self.free(value, depth)
+            self.inside(key, |check| check.free(value, depth)) && good
         })
     }
 
@@ -275,7 +276,12 @@ impl<'c> Checker<'c> {
             None | Some(Kind::NullValue(_) | Kind::BoolValue(_) | Kind::NumberValue(_) | Kind::StringValue(_)) => true,
             Some(Kind::ListValue(list)) => {
                 let Some(depth) = self.deeper(depth) else { return false };
-                list.values.iter().all(|item| self.free(item, depth))
+                list.values.iter().enumerate().fold(true, |good, (index, item)| {
+                    self.path.push_index(index);
+                    let is_good = self.free(item, depth);
+                    self.path.pop();
+                    is_good && good
+                })
             }
             Some(Kind::StructValue(object)) => self.free_object(object, depth),
         }
@@ -299,10 +305,11 @@ impl<'c> Checker<'c> {
         self.issues.add(&self.path, message);
     }
 
-    fn inside(&mut self, key: &str, check: impl FnOnce(&mut Self)) {
+    fn inside<T>(&mut self, key: &str, check: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push_key(key);
-        check(self);
+        let done = check(self);
         self.path.pop();
+        done
     }
 }
 

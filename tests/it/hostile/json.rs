@@ -209,8 +209,8 @@ pub fn sizes() -> Vec<Row> {
     let mut rows = vec![
         // The object that `metadata` is counts as a level.
         http("32 levels of free JSON", free(&nested("[", "]", 31)), 404, "System not found"),
-        http("33 levels of free JSON", free(&nested("[", "]", 32)), 400, "data.metadata: Nests too deeply"),
-        http("33 levels of objects", free(&nested("{\"a\":", "}", 32)), 400, "data.metadata: Nests too deeply"),
+        http("33 levels of free JSON", free(&nested("[", "]", 32)), 400, ": Nests too deeply"),
+        http("33 levels of objects", free(&nested("{\"a\":", "}", 32)), 400, ": Nests too deeply"),
         http("64 levels of an input", call("updateSystem", &nested("[", "]", 64)), 400, "got an array"),
         http("65 levels of an input", call("updateSystem", &nested("[", "]", 65)), 400, too_deep),
         http(
