@@ -43,5 +43,6 @@ mod server;
 mod storage;
 mod timing;
 mod under_load;
+mod verdicts;
 mod wire;
 mod wrong_keys;
