@@ -121,7 +121,7 @@ pub fn rows() -> Vec<Row> {
         grpc("31 lists in free JSON", metadata(&nested(31)), absent, "System not found"),
         grpc("32 lists in free JSON", metadata(&nested(32)), bad, ": Nests too deeply"),
         grpc("100 lists in free JSON", metadata(&nested(100)), bad, malformed),
-        grpc("10,000 lists in free JSON", metadata(&nested(10_000)), bad, malformed),
+        grpc("3,000 lists in free JSON", metadata(&nested(3_000)), bad, malformed),
         grpc(
             "1,000,000 empty values",
             Grpc::call(
