@@ -167,7 +167,7 @@ async fn what_free_json_cannot_keep_is_refused() {
         (json!({"id": 1e20}), "metadata.id: Whole numbers beyond 2^53 are not exact; send it as a string"),
         (json!([]), "metadata: Expected an object, got an array"),
         (json!("x"), "metadata: Expected an object, got a string"),
-        (json!({"a": ["b\0"]}), "metadata: Must not contain the character NUL"),
+        (json!({"a": ["b\0"]}), "metadata.a[0]: Must not contain the character NUL"),
     ] {
         let answer = server.admin().json("catalog.createSystem", json!({"name": "x", "metadata": metadata})).await;
         answer.refused(400, "BAD_REQUEST", &format!("Input validation failed: {why}"));
