@@ -22,6 +22,10 @@ use tonic_health::ServingStatus;
 /// After the requests are finished the rest ends within this each, also when the database hangs.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 
+/// Whoever starts everything at once (an orchestrator, a machine) starts us before PostgreSQL accepts connections; after
+/// this it is somebody's mistake, and restarting is theirs to decide.
+const STARTING_MAX: Duration = Duration::from_mins(1);
+
 /// What stands on an open database.
 pub struct Foundation {
     kernel: Kernel,
@@ -54,7 +58,12 @@ impl Foundation {
             (Some(path), Sharing::Alone) => Some(FileLock::take(path)?),
             _ => None,
         };
-        let database = Database::connect(&location, config.limits.database_connections).await?;
+        let patience = match sharing {
+            Sharing::Alone => STARTING_MAX,
+            // Somebody sits before it.
+            Sharing::Beside => Duration::ZERO,
+        };
+        let database = Database::connect(&location, config.limits.database_connections, patience).await?;
         migrate(&database, &location, sharing).await?;
         let configured = config.instance_key.as_ref().map(|key| key.as_str());
         let key = Arc::new(InstanceKey::load(configured, &location, Entropy)?);

@@ -206,10 +206,18 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         const AWAY: Error = Error::Unavailable("The database cannot be reached");
         const BUSY: Error = Error::Unavailable("The database is busy");
+        const SILENT: Error = Error::Unavailable("The database did not answer in time");
+        const FULL: Error = Error::Unavailable("The disk is full; the database cannot be written to");
+        const CLOSED: Error = Error::Unavailable("The database cannot be written to");
         // The caller reads that it is away or busy; why stands in the log.
         tracing::debug!(cause = %error, "a statement failed");
         if let sqlx::Error::PoolTimedOut = error {
-            return Self::Unavailable("The database did not answer in time");
+            return SILENT;
+        }
+        if let sqlx::Error::Io(why) = &error
+            && why.kind() == std::io::ErrorKind::TimedOut
+        {
+            return SILENT;
         }
         if let sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed = error {
             return AWAY;
@@ -222,13 +230,14 @@ impl From<sqlx::Error> for Error {
             return Self::Conflict("This exists already".into());
         }
         match refusal.code().as_deref().unwrap_or_default() {
-            // SQLite: busy, locked. PostgreSQL: serialisation, deadlock, lock not available.
-            "5" | "6" | "261" | "262" | "517" | "773" | "40001" | "40P01" | "55P03" => BUSY,
-            // SQLite: full, read-only. PostgreSQL: a standby.
-            "13" | "8" | "1032" | "25006" => Self::Unavailable("The database cannot be written to"),
-            // PostgreSQL: shutting down, starting up, too many connections, out of resources.
+            // SQLite: busy, locked. PostgreSQL: serialisation, deadlock, lock not available, statement timeout.
+            "5" | "6" | "261" | "262" | "517" | "773" | "40001" | "40P01" | "55P03" | "57014" => BUSY,
+            "13" | "53100" => FULL,
+            // SQLite: read-only; write, fsync, fsync of the folder, truncate, shared memory. PostgreSQL: a standby.
+            "8" | "1032" | "778" | "1034" | "1290" | "1546" | "4618" | "4874" | "25006" => CLOSED,
+            // PostgreSQL: shutting down, starting up, too many connections, out of resources, idle for too long.
             code if code.len() == 5
-                && (code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")) =>
+                && (code == "25P03" || ["57P", "53", "08"].iter().any(|class| code.starts_with(class))) =>
             {
                 AWAY
             }

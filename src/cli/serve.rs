@@ -15,7 +15,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let signals = tokio::spawn(stop_on_signal(stop.clone())?);
     let listener =
         TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let mut app = App::start(config, listener, Clock::system()).await?;
+    // Starting may mean waiting for PostgreSQL.
+    let started = stop.run_until_cancelled(App::start(config, listener, Clock::system())).await;
+    let Some(mut app) = started.transpose()? else { return Ok(()) };
     let address = app.address();
     if let Some(token) = app.take_bootstrap() {
         print(&welcome(address, token.reveal()))?;

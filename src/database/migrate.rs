@@ -3,6 +3,7 @@
 use super::{Database, Pools};
 use crate::error::{Error, Result};
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgPoolOptions;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -21,7 +22,14 @@ impl Database {
     pub async fn migrate(&self) -> Result<()> {
         let done = match &self.0 {
             Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Pools::Postgres { pool, .. } => MIGRATIONS.run(pool).await,
+            Pools::Postgres { pool, .. } => {
+                // A migration, and waiting for the replica that runs it, may take longer than any statement may.
+                let unbounded = PgPoolOptions::new().max_connections(1);
+                let unbounded = unbounded.connect_lazy_with(pool.connect_options().as_ref().clone());
+                let done = MIGRATIONS.run(&unbounded).await;
+                unbounded.close().await;
+                done
+            }
         };
         done.map_err(|why| {
             if let MigrateError::VersionMissing(version) = why {

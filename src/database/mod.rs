@@ -8,6 +8,7 @@ mod ear;
 pub mod id;
 mod lock;
 mod migrate;
+mod postgres;
 pub mod search;
 pub use migrate::Schema;
 mod sql;
@@ -21,18 +22,20 @@ pub use lock::{FileLock, beside};
 pub use timestamp::Timestamp;
 pub use version::{Dependency, Version, Versions};
 
+pub(crate) use postgres::in_time;
 pub(crate) use sql::{Dialect, arity, sql};
 
 use crate::error::{Error, Result};
+use postgres::{Lent, Purpose};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, Postgres, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection as _, Sqlite, Transaction};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longer than any statement of ours takes, shorter than a caller waits.
+/// For SQLite's one writer. Longer than any statement of ours takes, shorter than a caller waits.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A database of either kind. Cheap to clone.
@@ -62,8 +65,7 @@ pub struct Writer(Reader, Versions);
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
     SqliteWrite(Transaction<'static, Sqlite>),
-    Postgres(PoolConnection<Postgres>),
-    PostgresWrite(Transaction<'static, Postgres>),
+    Postgres(Lent),
 }
 
 /// Where a database is.
@@ -122,8 +124,7 @@ async fn refuse_foreign(path: &Path) -> Result<()> {
 }
 
 /// Why a database cannot be opened, for the operator. sqlx names no password.
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
-fn closed(why: sqlx::Error) -> Error {
+fn closed(why: impl std::fmt::Display) -> Error {
     Error::Refused(format!("cannot open the database: {why}"))
 }
 
@@ -140,8 +141,8 @@ fn canonical(path: PathBuf) -> PathBuf {
 }
 
 impl Database {
-    /// Connects, without migrating. `connections` bounds the pool.
-    pub async fn connect(location: &Location, connections: u32) -> Result<Self> {
+    /// Connects, without migrating. `connections` bounds the pool; `patience` is for a PostgreSQL that is still starting.
+    pub async fn connect(location: &Location, connections: u32, patience: Duration) -> Result<Self> {
         match location {
             Location::Sqlite(path) => {
                 refuse_foreign(path).await?;
@@ -168,10 +169,10 @@ impl Database {
             }
             Location::Postgres(options) => {
                 let options = options.as_ref().clone().disable_statement_logging();
-                let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(WAIT_MAX);
-                let pool = pool.connect_with(options.clone()).await.map_err(closed)?;
+                postgres::reach(&options, patience).await?;
+                let pool = postgres::pool(&options, connections, Purpose::Requests);
                 // One to read the feed, one to listen.
-                let feed = PgPoolOptions::new().max_connections(2).acquire_timeout(WAIT_MAX).connect_lazy_with(options);
+                let feed = postgres::pool(&options, 2, Purpose::Feed);
                 Ok(Self(Pools::Postgres { pool, feed }, Versions::default()))
             }
         }
@@ -181,7 +182,7 @@ impl Database {
     pub async fn reader(&self) -> Result<Reader> {
         Ok(Reader(match &self.0 {
             Pools::Sqlite { read, .. } => Connection::Sqlite(read.acquire().await?),
-            Pools::Postgres { pool, .. } => Connection::Postgres(pool.acquire().await?),
+            Pools::Postgres { pool, .. } => Connection::Postgres(Lent::from(pool, Purpose::Requests).await?),
         }))
     }
 
@@ -189,7 +190,7 @@ impl Database {
     pub async fn feed(&self) -> Result<Reader> {
         Ok(Reader(match &self.0 {
             Pools::Sqlite { feed, .. } => Connection::Sqlite(feed.acquire().await?),
-            Pools::Postgres { feed, .. } => Connection::Postgres(feed.acquire().await?),
+            Pools::Postgres { feed, .. } => Connection::Postgres(Lent::from(feed, Purpose::Feed).await?),
         }))
     }
 
@@ -198,7 +199,11 @@ impl Database {
         let connection = match &self.0 {
             // Immediate: a transaction that reads first and writes later could not be retried.
             Pools::Sqlite { write, .. } => Connection::SqliteWrite(write.begin_with("begin immediate").await?),
-            Pools::Postgres { pool, .. } => Connection::PostgresWrite(pool.begin().await?),
+            Pools::Postgres { pool, .. } => {
+                let mut connection = Lent::from(pool, Purpose::Requests).await?;
+                connection.begin().await?;
+                Connection::Postgres(connection)
+            }
         };
         Ok(Writer(Reader(connection), self.1.clone()))
     }
@@ -240,18 +245,29 @@ impl Reader {
     pub fn abandon(self) {
         match self.0 {
             Connection::Sqlite(connection) => drop(connection.detach()),
-            Connection::Postgres(connection) => drop(connection.detach()),
-            Connection::SqliteWrite(_) | Connection::PostgresWrite(_) => {}
+            Connection::Postgres(mut connection) => connection.give_up(),
+            Connection::SqliteWrite(_) => {}
         }
     }
 
-    pub(crate) fn dialect(&mut self) -> Dialect<'_> {
-        match &mut self.0 {
+    /// The connection for one statement, whose end goes to [`Self::answered`].
+    pub(crate) fn dialect(&mut self) -> Result<Dialect<'_>, sqlx::Error> {
+        Ok(match &mut self.0 {
             Connection::Sqlite(connection) => Dialect::Sqlite(connection),
             Connection::SqliteWrite(transaction) => Dialect::Sqlite(transaction),
-            Connection::Postgres(connection) => Dialect::Postgres(connection),
-            Connection::PostgresWrite(transaction) => Dialect::Postgres(transaction),
+            Connection::Postgres(connection) => {
+                let (connection, most) = connection.ask()?;
+                Dialect::Postgres(connection, most)
+            }
+        })
+    }
+
+    /// Takes note of how a statement ended.
+    pub(crate) fn answered<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T> {
+        if let Connection::Postgres(connection) = &mut self.0 {
+            connection.answered(&done);
         }
+        Ok(done?)
     }
 }
 
@@ -273,10 +289,8 @@ impl Writer {
     async fn end(self) -> Result<()> {
         match self.0.0 {
             Connection::SqliteWrite(transaction) => transaction.commit().await?,
-            Connection::PostgresWrite(transaction) => transaction.commit().await?,
-            Connection::Sqlite(_) | Connection::Postgres(_) => {
-                return Err(Error::bug("a writer always holds a transaction"));
-            }
+            Connection::Postgres(connection) => connection.commit().await?,
+            Connection::Sqlite(_) => return Err(Error::bug("a writer always holds a transaction")),
         }
         Ok(())
     }

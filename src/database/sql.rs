@@ -2,11 +2,13 @@
 
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
+use std::time::Duration;
 
 /// The raw connection of the kind in use.
 pub(crate) enum Dialect<'c> {
     Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
+    /// And how long to wait for it.
+    Postgres(&'c mut PgConnection, Duration),
 }
 
 /// The highest `$n` of a statement. `SQLite` reads a parameter that was never bound as null, without complaint.
@@ -49,16 +51,17 @@ macro_rules! sql {
         $crate::database::sql!(@check $sqlite, $binds);
         $crate::database::sql!(@check $postgres, $binds);
         let done = match $db.dialect() {
-            $crate::database::Dialect::Sqlite($connection) => {
+            Ok($crate::database::Dialect::Sqlite($connection)) => {
                 let $query = $crate::database::sql!(@bind ($($make)+($sqlite)), $binds);
                 $run
             }
-            $crate::database::Dialect::Postgres($connection) => {
+            Ok($crate::database::Dialect::Postgres($connection, most)) => {
                 let $query = $crate::database::sql!(@bind ($($make)+($postgres)), $binds);
-                $run
+                $crate::database::in_time(most, async { $run }).await
             }
+            Err(why) => Err(why),
         };
-        done.map_err($crate::error::Error::from)
+        $db.answered(done)
     }};
     (@run $db:expr, $sql:literal, $binds:tt, |$query:ident, $connection:ident| $run:block, $($make:tt)+) => {
         $crate::database::sql!(@run $db, { sqlite: $sql, postgres: $sql }, $binds, |$query, $connection| $run, $($make)+)

@@ -103,12 +103,11 @@ impl Running {
     }
 
     fn signal(&self) {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
+        send("-TERM", self.child.id());
     }
 
     /// How it ended.
-    async fn ended(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         let waited = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -151,6 +150,12 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// `kill`, with a signal.
+pub fn send(signal: &str, process: u32) {
+    let done = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
+    assert!(done.success(), "kill {signal} {process}");
 }
 
 impl Drop for Running {
