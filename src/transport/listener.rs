@@ -1,5 +1,6 @@
 //! The accept loop: connections in, within their limits, and out again when the server stops.
 
+use super::farewell::{self, Farewell};
 use super::{Edge, Limits};
 use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,32 +26,38 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     let limits = edge.shared().limits;
     let (builders, graceful) = (Arc::new(Builders::new(&limits)), GracefulShutdown::new());
     let (places, cut) = (Arc::new(Semaphore::new(limits.connections)), CancellationToken::new());
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(why) => {
-                tracing::warn!(cause = %why, "a connection could not be accepted");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
+    let (farewell, closing) = (Arc::new(Farewell::new(stop.clone())), CancellationToken::new());
+    let admit = |stream: TcpStream| {
+        // Whoever has gone already has no address.
+        let Ok(peer) = stream.peer_addr() else { return };
         let Ok(place) = places.clone().try_acquire_owned() else {
             edge.shared().metrics.connections_refused.inc();
-            continue;
+            return;
         };
         let (builders, edge, watcher) = (builders.clone(), edge.clone(), graceful.watcher());
-        let (cut, stop) = (cut.clone(), stop.clone());
+        let (cut, closing, farewell) = (cut.clone(), closing.clone(), farewell.clone());
         tokio::spawn(async move {
             let _place = place;
             let metrics = edge.shared().metrics.clone();
             metrics.connections.inc();
-            cut.run_until_cancelled(attend(stream, address.ip(), &builders, edge, watcher, stop)).await;
+            cut.run_until_cancelled(attend(stream, peer.ip(), &builders, edge, watcher, closing, farewell)).await;
             metrics.connections.dec();
         });
+    };
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, _)) => admit(stream),
+            Err(why) => {
+                tracing::warn!(cause = %why, "a connection could not be accepted");
+                sleep(PAUSE).await;
+            }
+        }
     }
-    drop(listener);
+    farewell::close(listener).into_iter().for_each(admit);
     edge.shared().tasks.close();
     let finish = async {
+        farewell.until_quiet().await;
+        closing.cancel();
         graceful.shutdown().await;
         edge.shared().tasks.wait().await;
     };
@@ -67,12 +74,13 @@ async fn attend(
     builders: &Builders,
     edge: Edge,
     watcher: Watcher,
-    stop: CancellationToken,
+    closing: CancellationToken,
+    farewell: Arc<Farewell>,
 ) {
     let patience = Duration::from_secs(edge.shared().limits.header_s);
-    let opening = stop.run_until_cancelled(timeout(patience, protocol(&stream))).await;
+    let opening = closing.run_until_cancelled(timeout(patience, protocol(&stream))).await;
     let Some(Ok(Some(protocol))) = opening else { return };
-    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, peer, edge)).await {
+    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, peer, edge, farewell)).await {
         tracing::debug!(cause = %why, "a connection ended early");
     }
 }
@@ -139,12 +147,18 @@ fn connection(
     stream: TcpStream,
     peer: IpAddr,
     edge: Edge,
+    farewell: Arc<Farewell>,
 ) -> impl GracefulConnection<Error = impl std::fmt::Display> + Send + 'static {
     // Answers are small and written whole: waiting for more to send only adds latency.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let edge = edge.clone();
-        async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new), peer).await) }
+        let (edge, farewell, version) = (edge.clone(), farewell.clone(), request.version());
+        farewell.note_request();
+        async move {
+            let mut answer = edge.answer(request.map(Body::new), peer).await;
+            farewell.mark(version, &mut answer);
+            Ok::<_, Infallible>(answer)
+        }
     });
     builder.serve_connection(TokioIo::new(stream), service).into_owned()
 }

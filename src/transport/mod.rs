@@ -15,6 +15,7 @@ mod edge;
 mod envelope;
 #[doc(hidden)]
 pub mod fuzzing;
+mod farewell;
 mod grpc;
 mod http;
 mod idempotency;

@@ -194,6 +194,42 @@ async fn while_postgresql_hangs_everybody_is_answered_and_nobody_is_let_in_on_ol
     no_zombies(&cluster).await;
 }
 
+/// Those who only read hold no locks, so that others can go on beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_hang_are_replaced() {
+    let Some(cluster) = Cluster::start() else { return };
+    let server = start(&cluster).await;
+    let admin = server.admin();
+    let (stop, mut readers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+    for _ in 0..8 {
+        let (admin, stop) = (admin.clone(), stop.clone());
+        readers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                once(&admin, "catalog.listSystems", json!({"pageSize": 1})).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut raw = Raw::open(&cluster.url()).await;
+    let backends = "select pid::bigint, '' from pg_stat_activity
+                    where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    let hanging = raw.rows(backends).await;
+    for (backend, _) in &hanging {
+        send("-STOP", u32::try_from(*backend).unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::Relaxed);
+    until("normal beside connections that hang", BACK_WITHIN, async || is_normal(&admin).await).await;
+    for _ in 0..20 {
+        assert!(is_normal(&admin).await);
+    }
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+    assert!(hanging.len() >= 4, "every connection hung: {hanging:?}");
+    cluster.resume();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_without_a_free_connection_is_waited_for_and_used_again() {
     let Some(cluster) = Cluster::start() else { return };

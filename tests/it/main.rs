@@ -23,6 +23,7 @@ mod cli;
 mod cluster;
 mod codegen;
 mod description;
+mod drain;
 mod dynamic;
 mod errors;
 mod flood;
