@@ -5,6 +5,7 @@
 
 pub mod change;
 mod ear;
+mod file;
 pub mod id;
 mod lock;
 mod migrate;
@@ -12,6 +13,7 @@ mod postgres;
 pub mod search;
 pub use migrate::Schema;
 mod sql;
+mod sqlite;
 mod timestamp;
 mod version;
 
@@ -30,7 +32,7 @@ use postgres::{Lent, Purpose};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Sqlite};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +66,7 @@ pub struct Writer(Reader, Versions);
 
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
-    SqliteWrite(Transaction<'static, Sqlite>),
+    SqliteWrite(sqlite::Transaction),
     Postgres(Lent),
 }
 
@@ -107,22 +109,6 @@ impl Location {
     }
 }
 
-/// Refuses a file that is not ours before anything writes to it.
-async fn refuse_foreign(path: &Path) -> Result<()> {
-    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        return Ok(());
-    }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
-    let mut connection = options.connect().await.map_err(closed)?;
-    let tables = "select count(*), coalesce(sum(name = '_sqlx_migrations'), 0) from sqlite_master where type = 'table'";
-    let found = sqlx::query_as::<_, (i64, i64)>(tables).fetch_one(&mut connection).await;
-    connection.close().await.map_err(closed)?;
-    match found.map_err(closed)? {
-        (0, _) | (_, 1) => Ok(()),
-        _ => Err(Error::Refused(format!("{} is a database of another program", path.display()))),
-    }
-}
-
 /// Why a database cannot be opened, for the operator. sqlx names no password.
 fn closed(why: impl std::fmt::Display) -> Error {
     Error::Refused(format!("cannot open the database: {why}"))
@@ -145,7 +131,7 @@ impl Database {
     pub async fn connect(location: &Location, connections: u32, patience: Duration) -> Result<Self> {
         match location {
             Location::Sqlite(path) => {
-                refuse_foreign(path).await?;
+                file::examine(path).await?;
                 lock::create_private(path)?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
@@ -197,8 +183,7 @@ impl Database {
     /// A transaction to write in. On SQLite there is one at a time.
     pub async fn writer(&self) -> Result<Writer> {
         let connection = match &self.0 {
-            // Immediate: a transaction that reads first and writes later could not be retried.
-            Pools::Sqlite { write, .. } => Connection::SqliteWrite(write.begin_with("begin immediate").await?),
+            Pools::Sqlite { write, .. } => Connection::SqliteWrite(sqlite::Transaction::begin(write).await?),
             Pools::Postgres { pool, .. } => {
                 let mut connection = Lent::from(pool, Purpose::Requests).await?;
                 connection.begin().await?;
@@ -254,7 +239,7 @@ impl Reader {
     pub(crate) fn dialect(&mut self) -> Result<Dialect<'_>, sqlx::Error> {
         Ok(match &mut self.0 {
             Connection::Sqlite(connection) => Dialect::Sqlite(connection),
-            Connection::SqliteWrite(transaction) => Dialect::Sqlite(transaction),
+            Connection::SqliteWrite(transaction) => Dialect::Sqlite(transaction.live()?),
             Connection::Postgres(connection) => {
                 let (connection, most) = connection.ask()?;
                 Dialect::Postgres(connection, most)

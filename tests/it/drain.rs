@@ -84,10 +84,10 @@ async fn sigterm_under_load_fails_no_request() {
     let mut home = Home::start().await;
     let mut callers: JoinSet<Vec<String>> = JoinSet::new();
     // Some keep their HTTP/1.1 connection: each request on it is answered, until an answer says that it is the last.
-    for who in 0..4 {
+    for who in 0..16 {
         let address = home.address.clone();
         let requests: Vec<_> =
-            (0..5_000).map(|turn| format!("kept {who}-{turn}")).map(|name| (home.creation(&name), name)).collect();
+            (0..1_000).map(|turn| format!("kept {who}-{turn}")).map(|name| (home.creation(&name), name)).collect();
         callers.spawn(async move {
             let (mut stream, mut done) = (TcpStream::connect(address).await.unwrap(), vec![]);
             for (request, name) in requests {
@@ -98,6 +98,8 @@ async fn sigterm_under_load_fails_no_request() {
                 if head.contains("connection: close") {
                     return done;
                 }
+                // So that many are between two requests when the server stops.
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             panic!("nobody said goodbye");
         });

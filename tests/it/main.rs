@@ -29,6 +29,7 @@ mod errors;
 mod flood;
 mod fuzz;
 mod hostile;
+mod faults_file;
 mod faults_postgres;
 mod house;
 mod idempotency;

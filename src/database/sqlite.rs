@@ -1,0 +1,47 @@
+//! The write transaction of SQLite.
+//!
+//! Not sqlx's own: when SQLite has undone a transaction by itself, as it does when the disk is full, sqlx goes on counting
+//! it as open, and its connection never begins another one.
+
+use crate::error::Result;
+use sqlx::Sqlite;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+/// An open transaction. Dropping it rolls back.
+pub(super) struct Transaction {
+    /// None: it has ended.
+    connection: Option<PoolConnection<Sqlite>>,
+}
+
+impl Transaction {
+    pub(super) async fn begin(pool: &SqlitePool) -> Result<Self> {
+        let mut begun = Self { connection: Some(pool.acquire().await?) };
+        // Immediate: a transaction that reads first and writes later could not be retried.
+        sqlx::raw_sql("begin immediate").execute(begun.live()?).await?;
+        Ok(begun)
+    }
+
+    pub(super) fn live(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    pub(super) async fn commit(mut self) -> Result<()> {
+        sqlx::raw_sql("commit").execute(self.live()?).await?;
+        // Back to the pool, with nothing to undo.
+        self.connection = None;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        tokio::spawn(async move {
+            if sqlx::raw_sql("rollback").execute(&mut *connection).await.is_err() {
+                // There is none, or it cannot be ended: either way a new connection is in a state that is known.
+                drop(connection.detach());
+            }
+        });
+    }
+}
