@@ -7,7 +7,14 @@ use std::path::Path;
 
 /// Holds `<database>.lock` until dropped; the operating system releases it when the process dies, whatever the way.
 #[derive(Debug)]
-pub struct FileLock(#[expect(dead_code, reason = "holding it is the point")] File);
+pub struct FileLock(File);
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child of this process, not yet another program, has it open, too.
+        let _ = self.0.unlock();
+    }
+}
 
 impl FileLock {
     /// Takes the lock, or says in words who has it.
