@@ -16,7 +16,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     // Starting may mean waiting for PostgreSQL.
-    let started = stop.run_until_cancelled(App::start(config, listener, Clock::system())).await;
+    let starting = Box::pin(App::start(config, listener, Clock::system()));
+    let started = stop.run_until_cancelled(starting).await;
     let Some(mut app) = started.transpose()? else { return Ok(()) };
     let address = app.address();
     if let Some(token) = app.take_bootstrap() {

@@ -155,12 +155,12 @@ impl Lent {
         if self.transaction != Transaction::Open {
             return Err(Error::bug("a transaction in which a statement failed cannot be committed"));
         }
-        self.order("commit").await.map_err(|why| match why {
-            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => {
-                tracing::warn!(cause = %why, "nobody knows whether a change was committed");
-                Error::Unavailable("The database did not say whether the change was made")
+        self.order("commit").await.map_err(|why| {
+            if let sqlx::Error::Database(_) = why {
+                return Error::from(why);
             }
-            why => why.into(),
+            tracing::warn!(cause = %why, "nobody knows whether a change was committed");
+            Error::Unavailable("The database did not say whether the change was made")
         })?;
         self.transaction = Transaction::None;
         Ok(())

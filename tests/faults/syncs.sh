@@ -8,13 +8,13 @@ set -euo pipefail
 program=$(realpath "${1:-target/debug/checkmate}")
 changes=100
 folder=$(mktemp -d)
-trap 'kill "$tracer" 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap 'kill "$(cat process)" 2>/dev/null || true; rm -rf "$folder"' EXIT
 cd "$folder"
-CHECKMATE_LISTEN=127.0.0.1:0 strace -f -e trace=fdatasync,fsync -o syncs "$program" >out 2>err &
-tracer=$!
+export CHECKMATE_LISTEN=127.0.0.1:0
+strace -f -e trace=fdatasync,fsync -o syncs sh -c 'echo $$ >process; exec "$0"' "$program" >out 2>err &
 until grep -q listening out; do sleep 0.1; done
 url=$(sed -n 's/^listening on //p' out)
-key=$(grep -o '^ck_[0-9A-Za-z_-]*' out)
+key=$(grep -m 1 -o 'ck_[0-9A-Za-z_-]*' out)
 before=$(grep -c sync syncs)
 for ((change = 0; change < changes; change++)); do
   curl -sf -o answer -H "authorization: Bearer $key" -H 'content-type: application/json' \

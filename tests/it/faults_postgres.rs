@@ -74,7 +74,7 @@ async fn keep_calling(caller: Caller, who: usize, stop: Arc<AtomicBool>) -> Ledg
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let (name, is_write, over_grpc) = (format!("{who}-{turn}"), turn % 3 != 2, (who + turn) % 2 == 0);
+        let (name, is_write, over_grpc) = (format!("{who}-{turn}"), turn % 3 != 2, (who + turn).is_multiple_of(2));
         let (procedure, input) = if is_write {
             ("catalog.createSystem", json!({"name": name}))
         } else {
