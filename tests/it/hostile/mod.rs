@@ -137,7 +137,8 @@ impl Row {
 
 /// A server that hostile rows are sent to: the one place for limits that a table would run into.
 pub async fn target() -> Server {
-    Server::start_with(|_| {}).await
+    // Hundreds of bad keys are sent on purpose, and each is to have its own answer.
+    Server::start_with(|config| config.limits.bad_credentials = 100_000).await
 }
 
 /// Sends every row, several at once, and claims that nothing but its answer came of it.
