@@ -269,7 +269,7 @@ async fn deafen(url: &str) {
 
 /// Reads the feed as a follower does, until told that it is over, and then to its end.
 async fn follow(url: String, over: Arc<AtomicUsize>) -> Vec<(i64, String)> {
-    let database = Database::connect(&Location::parse(&url).unwrap(), 2).await.unwrap();
+    let database = Database::connect(&Location::parse(&url).unwrap(), 2, Duration::ZERO).await.unwrap();
     let (mut place, mut entries) = (0, vec![]);
     loop {
         let is_over = over.load(Ordering::SeqCst) > 0;
