@@ -143,8 +143,7 @@ pub(super) fn success(answer: Finished) -> Response<Body> {
 
 /// A JSON answer. Answers depend on who asks, so nobody between us keeps them.
 pub(super) fn json_response(status: StatusCode, json: impl Into<Body>) -> Response<Body> {
-    let json = json.into();
-    let mut response = Response::new(json);
+    let mut response = Response::new(json.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

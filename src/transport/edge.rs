@@ -10,7 +10,7 @@ use crate::access::{Caller, Gate, Identity, Ledger, Network, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use ::http::header::HOST;
+use ::http::header::{CONNECTION, HOST};
 use ::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use axum::body::Body;
 use futures_util::FutureExt;
@@ -172,15 +172,17 @@ impl Edge {
     }
 
     async fn within_places(self, request: Request<Body>, is_grpc: bool, id: &RequestId) -> Response<Body> {
+        if !names_one_host(&request) {
+            let mut refusal = refuse(is_grpc, Error::Malformed("A request names exactly one host".into()), id);
+            refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return refusal;
+        }
         let metrics = &self.shared.metrics;
         let Ok(_place) = self.places.try_acquire() else {
             metrics.shed.inc();
             return refuse(is_grpc, Error::Unavailable("Too many requests are being answered"), id);
         };
         let _counted = InFlight::new(metrics);
-        if !names_one_host(&request) {
-            return refuse(is_grpc, Error::Malformed("A request names exactly one host".into()), id);
-        }
         if is_grpc {
             return grpc::answer(self.grpc.clone(), request).await;
         }

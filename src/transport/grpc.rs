@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::service::Routes;
@@ -42,6 +42,8 @@ pub(super) type Grpc = tonic_web::GrpcWebService<Gated>;
 
 /// Joins the mounted services with reflection and health, and puts the Gate in front.
 pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared: Arc<Shared>) -> Result<Grpc> {
+    /// A name and what to tell about it. Strangers may send these, and half of one is kept for as long as its stream.
+    const QUESTION_BYTES_MAX: usize = 4 * 1024;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -51,10 +53,10 @@ pub(super) fn assemble(routes: Routes, health: HealthServer<impl Health>, shared
     };
     let broken = |why: tonic_reflection::server::Error| Error::bug(format!("reflection: {why}"));
     let routes = routes
-        .add_service(health)
-        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(health.max_decoding_message_size(QUESTION_BYTES_MAX))
+        .add_service(reflection().build_v1().map_err(broken)?.max_decoding_message_size(QUESTION_BYTES_MAX))
         // grpcio asks for this one.
-        .add_service(reflection().build_v1alpha().map_err(broken)?);
+        .add_service(reflection().build_v1alpha().map_err(broken)?.max_decoding_message_size(QUESTION_BYTES_MAX));
     Ok(GrpcWebLayer::new().layer(Gated { routes, shared }))
 }
 
@@ -124,7 +126,7 @@ async fn pass(
 ) -> Result<Response<GrpcBody>> {
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
     if service == "grpc.health.v1.Health" {
-        return Ok(listen(routes, shared, request).await);
+        return listen(routes, shared, request).await;
     }
     let (caller, deadline) = shared.authenticate(request.headers(), request.extensions()).await?;
     let Some(method) = method else {
@@ -132,7 +134,7 @@ async fn pass(
             return Err(Error::NoProcedure("Unknown service or method".into()));
         }
         shared.may_read_contract(&caller)?;
-        return Ok(listen(routes, shared, request).await);
+        return listen(routes, shared, request).await;
     };
     shared.gate.admit(method, &caller)?;
     let (mut head, body) = with_body(request, shared, deadline).await?;
@@ -231,10 +233,12 @@ impl http_body::Body for Whole {
 }
 
 /// Health and reflection stream for as long as their caller listens, or until the server stops.
-async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> Response<GrpcBody> {
-    let response = blame(routes.oneshot(request).await.unwrap_or_else(|never| match never {}));
+async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> Result<Response<GrpcBody>> {
+    // The answer begins at the latest when the first message is there.
+    let begun = timeout(Duration::from_secs(shared.limits.body_s), routes.oneshot(request)).await;
+    let response = blame(begun.map_err(|_| Error::SlowBody)?.unwrap_or_else(|never| match never {}));
     let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
-    response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false }))
+    Ok(response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false })))
 }
 
 /// A request's head and its whole body: nothing runs, and nobody is let in for good, while it is still on its way.

@@ -6,7 +6,7 @@
 
 use axum::body::{Body, Bytes, HttpBody};
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
@@ -48,7 +48,10 @@ impl Leftover {
     /// Reads what is left, within reason, and says so if that is not all.
     pub(super) async fn settle(self, mut response: Response<Body>) -> Response<Body> {
         let Some(body) = self.body else { return response };
-        let is_over = body.is_end_stream() || timeout(PATIENCE, drain(body)).await.unwrap_or(false);
+        // A body that is refused for being late has had its time.
+        let is_late = matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT);
+        let patience = if is_late { Duration::ZERO } else { PATIENCE };
+        let is_over = body.is_end_stream() || timeout(patience, drain(body)).await.unwrap_or(false);
         if !is_over && self.can_close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

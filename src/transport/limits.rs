@@ -7,13 +7,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "snake_case")]
 pub struct Limits {
-    /// A client that has connected sends its request head within this, or it is holding a place for nothing.
+    /// A client that has connected sends its first byte within this, and the rest of a head within this after its first
+    /// byte, or it is holding a place for nothing.
     pub header_s: u64,
     /// A body arrives within this: 2 MiB at 70 KB/s.
     pub body_s: u64,
-    /// HTTP/2 connections without any traffic are asked whether they live after this.
+    /// An answer that its reader takes nothing of for so long is given up, and the connection with it: a pause of a
+    /// client is shorter, and what it does not read costs memory.
+    pub unread_s: u64,
+    /// A connection without a request ends after this, whatever else it sends; clients keep one for the next request,
+    /// rarely for the one a minute later. An HTTP/2 connection with long streams is asked whether it lives.
     pub idle_s: u64,
-    /// Connections at once; each costs some 20 KiB.
+    /// Connections at once; each costs some 20 KiB. Beyond it, who has been waited for longest makes room.
     pub connections: usize,
     /// HTTP/2 streams of one connection at once: enough for any honest client, bounded for the others.
     pub streams: u32,
@@ -50,6 +55,7 @@ impl Default for Limits {
         Self {
             header_s: 10,
             body_s: 30,
+            unread_s: 30,
             idle_s: 60,
             connections: 4_096,
             streams: 256,
@@ -80,6 +86,7 @@ impl Limits {
         let bounds = [
             ("header_s", self.header_s, 1, SECONDS_MAX),
             ("body_s", self.body_s, 1, SECONDS_MAX),
+            ("unread_s", self.unread_s, 1, SECONDS_MAX),
             ("idle_s", self.idle_s, 1, SECONDS_MAX),
             ("request_s", self.request_s, 1, SECONDS_MAX),
             ("connections", self.connections as u64, 1, COUNT_MAX),

@@ -1,47 +1,46 @@
 //! The accept loop: connections in, within their limits, and out again when the server stops.
 
+use super::answer::Answer;
 use super::farewell::{self, Farewell};
-use super::{Edge, Limits};
+use super::peer::{Peer, Peers};
+use super::socket::{Protocol, Socket};
+use super::{Edge, Limits, files};
 use axum::body::Body;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// After a failed accept (no file descriptors, say) a moment passes, or the loop would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// Serves until told to stop, then lets what is in flight finish for at most `drain`.
 pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, drain: Duration) {
-    let limits = edge.shared().limits;
-    let (builders, graceful) = (Arc::new(Builders::new(&limits)), GracefulShutdown::new());
-    let (places, cut) = (Arc::new(Semaphore::new(limits.connections)), CancellationToken::new());
+    let mut limits = edge.shared().limits;
+    limits.connections = files::connections_max(&limits);
+    let (builders, peers) = (Arc::new(Builders::new(&limits)), Peers::new(limits, edge.shared().metrics.clone()));
+    // Accepted sockets inherit it.
+    let _ = SockRef::from(&listener).set_send_buffer_size(SOCKET_BYTES_MAX);
+    let (attended, cut) = (TaskTracker::new(), CancellationToken::new());
     let (farewell, closing) = (Arc::new(Farewell::new(stop.clone())), CancellationToken::new());
+    let watch = tokio::spawn(peers.clone().watch(cut.clone()));
     let admit = |stream: TcpStream| {
         // Whoever has gone already has no address.
-        let Ok(peer) = stream.peer_addr() else { return };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            edge.shared().metrics.connections_refused.inc();
-            return;
-        };
-        let (builders, edge, watcher) = (builders.clone(), edge.clone(), graceful.watcher());
-        let (cut, closing, farewell) = (cut.clone(), closing.clone(), farewell.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let metrics = edge.shared().metrics.clone();
-            metrics.connections.inc();
-            cut.run_until_cancelled(attend(stream, peer.ip(), &builders, edge, watcher, closing, farewell)).await;
-            metrics.connections.dec();
+        let Ok(address) = stream.peer_addr() else { return };
+        let Some(known) = peers.meet(&closing, &cut) else { return };
+        let (builders, edge, farewell) = (builders.clone(), edge.clone(), farewell.clone());
+        attended.spawn(async move {
+            let (peer, socket) = (&known.peer, Socket::new(stream, known.peer.clone()));
+            peer.cut.run_until_cancelled(attend(socket, address.ip(), peer, &builders, edge, farewell)).await;
         });
     };
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -49,62 +48,65 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
             Ok((stream, _)) => admit(stream),
             Err(why) => {
                 tracing::warn!(cause = %why, "a connection could not be accepted");
+                peers.make_room();
                 sleep(PAUSE).await;
             }
         }
     }
     farewell::close(listener).into_iter().for_each(admit);
     edge.shared().tasks.close();
+    attended.close();
     let finish = async {
         farewell.until_quiet().await;
         closing.cancel();
-        graceful.shutdown().await;
+        attended.wait().await;
         edge.shared().tasks.wait().await;
     };
     if timeout(drain, finish).await.is_err() {
         tracing::warn!("requests were still in flight when the time to finish them ran out");
     }
     cut.cancel();
+    if watch.await.is_err() {
+        tracing::error!("the task that watches connections failed");
+    }
 }
 
 /// One connection, from its first byte to its end.
 async fn attend(
-    stream: TcpStream,
-    peer: IpAddr,
+    mut socket: Socket,
+    address: IpAddr,
+    peer: &Arc<Peer>,
     builders: &Builders,
     edge: Edge,
-    watcher: Watcher,
-    closing: CancellationToken,
     farewell: Arc<Farewell>,
 ) {
     let patience = Duration::from_secs(edge.shared().limits.header_s);
-    let opening = closing.run_until_cancelled(timeout(patience, protocol(&stream))).await;
+    let opening = peer.leave.run_until_cancelled(timeout(patience, socket.protocol())).await;
     let Some(Ok(Some(protocol))) = opening else { return };
-    if let Err(why) = watcher.watch(connection(builders.of(protocol), stream, peer, edge, farewell)).await {
-        tracing::debug!(cause = %why, "a connection ended early");
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// Looks at the first bytes without taking them; `None` if the peer has gone. hyper would look for as long as it takes.
-async fn protocol(stream: &TcpStream) -> Option<Protocol> {
-    /// Half a preface stays readable, so waiting for the rest of it means looking again.
-    const AGAIN: Duration = Duration::from_millis(10);
-    loop {
-        let mut first = [0; PREFACE.len()];
-        let length = stream.peek(&mut first).await.ok()?;
-        let seen = first.get(..length)?;
-        match length {
-            0 => return None,
-            _ if !PREFACE.starts_with(seen) => return Some(Protocol::Http1),
-            _ if length == PREFACE.len() => return Some(Protocol::Http2),
-            _ => sleep(AGAIN).await,
+    let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
+        let (edge, in_hand, version) = (edge.clone(), peer.begin(), request.version());
+        let farewell = farewell.clone();
+        farewell.note_request();
+        async move {
+            if protocol == Protocol::Http2 {
+                // The reset of a stream often stands right behind its head: let it be read before anything is done.
+                tokio::task::yield_now().await;
+            }
+            let mut answer = edge.answer(request.map(Body::new), address).await;
+            farewell.mark(version, &mut answer);
+            Ok::<_, Infallible>(answer.map(|body| Answer::new(body, in_hand, protocol)))
         }
+    });
+    let mut connection = pin!(builders.of(protocol).serve_connection(TokioIo::new(socket), service));
+    let done = tokio::select! {
+        done = connection.as_mut() => done,
+        () = peer.leave.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(why) = done {
+        tracing::debug!(cause = %why, "a connection ended early");
     }
 }
 
@@ -117,18 +119,17 @@ struct Builders {
 impl Builders {
     fn new(limits: &Limits) -> Self {
         let mut http1 = Builder::new(TokioExecutor::new()).http1_only();
-        http1
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(limits.header_s))
-            .max_buf_size(limits.header_bytes as usize)
-            .half_close(false);
+        // Heads are timed by `Peers`: hyper would count silence between two requests as a late head.
+        http1.http1().header_read_timeout(None).max_buf_size(limits.header_bytes as usize).half_close(false);
         let mut http2 = Builder::new(TokioExecutor::new()).http2_only();
         http2
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(limits.header_bytes)
+            .max_send_buf_size(SEND_BYTES_MAX)
+            .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+            .max_local_error_reset_streams(ERRORS_MAX)
             .keep_alive_interval(Duration::from_secs(limits.idle_s))
             .keep_alive_timeout(Duration::from_secs(limits.header_s));
         Self { http1, http2 }
@@ -142,23 +143,18 @@ impl Builders {
     }
 }
 
-fn connection(
-    builder: &Builder<TokioExecutor>,
-    stream: TcpStream,
-    peer: IpAddr,
-    edge: Edge,
-    farewell: Arc<Farewell>,
-) -> impl GracefulConnection<Error = impl std::fmt::Display> + Send + 'static {
-    // Answers are small and written whole: waiting for more to send only adds latency.
-    let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (edge, farewell, version) = (edge.clone(), farewell.clone(), request.version());
-        farewell.note_request();
-        async move {
-            let mut answer = edge.answer(request.map(Body::new), peer).await;
-            farewell.mark(version, &mut answer);
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    builder.serve_connection(TokioIo::new(stream), service).into_owned()
-}
+/// What the system keeps of answers for a peer that does not read. By itself it would take some MiB for each, of memory
+/// that all sockets share. Enough for 5 MB/s around the world.
+const SOCKET_BYTES_MAX: usize = 256 * 1024;
+
+/// What an HTTP/2 stream may keep for a peer that does not read: with 256 streams 16 MiB a connection, where hyper's
+/// default allows 100.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// Streams that are reset before anybody has seen them (rapid reset, CVE-2023-44487); one more ends the connection.
+/// h2's default, stated because the defence rests on it.
+const UNSEEN_RESETS_MAX: usize = 20;
+
+/// Streams that we reset because of what their peer did wrong; one more ends the connection. hyper's default: a client
+/// that opens too many streams before it has read how many it may is refused that often without being at fault.
+const ERRORS_MAX: usize = 1_024;

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
+    /// Connections ended for stalling, or to make room.
+    pub connections_cut: Counter,
     /// Credentials that were no good.
     pub bad_credentials: Counter,
     /// Credentials that were no good, from networks that had sent too many of them.
@@ -85,6 +87,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            connections_cut: Counter::default(),
             bad_credentials: Counter::default(),
             bad_credentials_limited: Counter::default(),
             database_busy: Gauge::default(),
@@ -100,6 +103,7 @@ impl Default for Metrics {
         registry.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("connections_refused", "Connections over the limit", metrics.connections_refused.clone());
+        registry.register("connections_cut", "Connections ended for stalling", metrics.connections_cut.clone());
         registry.register("bad_credentials", "Credentials that were refused", metrics.bad_credentials.clone());
         let limited = metrics.bad_credentials_limited.clone();
         registry.register("bad_credentials_limited", "Credentials refused because of too many bad ones", limited);

@@ -3,6 +3,7 @@
 //! [`edge`] is where every request comes in and every answer goes out; it hands over to [`grpc`] or [`http`] by content
 //! type. Both ask the Gate, both run calls through [`run`].
 
+mod answer;
 mod batch;
 mod body;
 mod call;
@@ -13,9 +14,10 @@ mod describe;
 mod dialect;
 mod edge;
 mod envelope;
+mod farewell;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
-mod farewell;
 mod grpc;
 mod http;
 mod idempotency;
@@ -24,9 +26,11 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 mod orpc_batch;
+mod peer;
 pub mod reply_cache;
 mod run;
 mod single;
+mod socket;
 
 pub use edge::{Edge, Shared};
 pub use limits::Limits;
