@@ -2,6 +2,7 @@
 //!
 //! The customer reads the variant; the cause of an internal error goes to the log, once, and never further.
 
+use crate::access::Token;
 use crate::contract::issue::Issues;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -191,7 +192,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         /// The message travels percent-encoded in a header, and peers accept few KiB of those.
         const MESSAGE_CHARS_MAX: usize = 1_000;
-        let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
+        let message: String = Token::hidden_in(&error.to_string()).chars().take(MESSAGE_CHARS_MAX).collect();
         let has_details = matches!(error, Error::Invalid(_)) || error.retry_after_s().is_some();
         let mut status = Status::new(error.row().grpc, message);
         if has_details {

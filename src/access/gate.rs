@@ -29,8 +29,8 @@ struct Parts {
     clock: Clock,
 }
 
-/// What a request brings to say who it is.
-#[derive(Clone, Copy, Debug)]
+/// What a request brings to say who it is. It does not print.
+#[derive(Clone, Copy)]
 pub enum Credential<'r> {
     /// Nothing.
     None,

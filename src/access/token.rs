@@ -7,6 +7,7 @@
 use super::ApplicationId;
 use crate::error::Result;
 use crate::world::Entropy;
+use std::borrow::Cow;
 use std::fmt;
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
@@ -59,6 +60,29 @@ impl Token {
         let (body, checksum) = text.split_at_checked(LENGTH - CHECKSUM_CHARS)?;
         let good = base62::<CHECKSUM_CHARS>(&crc32fast::hash(body.as_bytes()).to_be_bytes()).as_str() == checksum;
         good.then(|| Self { application: ApplicationId(application), text: Zeroizing::new(text.to_owned()) })
+    }
+
+    /// What a caller sent, without the secrets of keys that stand in it. A key in the wrong place would go back in the
+    /// refusal, and from there into somebody's log.
+    #[must_use]
+    pub fn hidden_in(text: &str) -> Cow<'_, str> {
+        if !text.contains(PREFIX) {
+            return text.into();
+        }
+        let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some((before, behind)) = rest.split_once(PREFIX) {
+            shown.extend([before, PREFIX]);
+            rest = behind;
+            if let Some((id, secret)) = behind.split_at_checked(UUID_CHARS + 1)
+                && id.ends_with('_')
+            {
+                shown.extend([id, "…"]);
+                // Also of a key that was cut off.
+                rest = secret.trim_start_matches(|char: char| char.is_ascii_alphanumeric());
+            }
+        }
+        shown.push_str(rest);
+        shown.into()
     }
 
     /// The whole key, to be shown once or tagged.
@@ -150,6 +174,17 @@ mod tests {
         assert_eq!(base62::<RANDOM_CHARS>(&[0; 32]).as_str(), "0".repeat(43));
         assert_eq!(base62::<CHECKSUM_CHARS>(&u32::MAX.to_be_bytes()).as_str(), "4gfFC3");
         assert!(base62::<44>(&[255; 32]).starts_with('0'), "43 characters are enough");
+    }
+
+    #[test]
+    fn a_text_shows_no_secret_of_a_key_in_it() {
+        let key = token(0, [7; 32]).reveal().to_owned();
+        let shown = "ck_00000000-0000-0000-0000-000000000000_…";
+        for (before, behind) in [("", ""), ("no ", "."), ("ck_", " ck_x"), ("…", "…")] {
+            assert_eq!(Token::hidden_in(&format!("{before}{key}{behind}")), format!("{before}{shown}{behind}"));
+        }
+        assert_eq!(Token::hidden_in(&format!("{key},{}", &key[..60])), format!("{shown},{shown}"));
+        assert_eq!(Token::hidden_in("nothing"), "nothing");
     }
 
     #[test]

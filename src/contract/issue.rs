@@ -1,6 +1,8 @@
 //! What is wrong with an input, and where.
 
+use crate::access::Token;
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Where in an input: `data.name`, `roles[2]`.
@@ -40,8 +42,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if at == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Key(key) if at == 0 => f.write_str(&Token::hidden_in(key))?,
+                Step::Key(key) => write!(f, ".{}", Token::hidden_in(key))?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
         }
@@ -55,11 +57,11 @@ impl Serialize for Path {
         #[derive(Serialize)]
         #[serde(untagged)]
         enum Part<'a> {
-            Key(&'a str),
+            Key(Cow<'a, str>),
             Index(usize),
         }
         serializer.collect_seq(self.0.iter().map(|step| match step {
-            Step::Key(key) => Part::Key(key),
+            Step::Key(key) => Part::Key(Token::hidden_in(key)),
             Step::Index(index) => Part::Index(*index),
         }))
     }
@@ -96,7 +98,8 @@ impl Issues {
     /// Adds a violation, unless this place, or one around it, has one already: the first says what is wrong.
     pub fn add(&mut self, path: &Path, message: impl Into<String>) {
         if self.0.len() < Self::MAX && !self.0.iter().any(|known| known.path.covers(path)) {
-            self.0.push(Issue { path: path.clone(), message: message.into() });
+            let message = Token::hidden_in(&message.into()).into_owned();
+            self.0.push(Issue { path: path.clone(), message });
         }
     }
 

@@ -12,6 +12,7 @@ use super::idempotency;
 use super::metrics::Protocol;
 use super::reply_cache::{self, Finished, Form, Freshness, weak_tag};
 use super::single::unknown_procedure;
+use crate::access::Token;
 use crate::contract::{method_named, plugin};
 use crate::error::{Error, Result};
 use crate::json::Value;
@@ -173,7 +174,12 @@ impl<'n> Outcomes<'n> {
             Some((_, error)) if self.0.len() == 1 => Dialect::Plain.refuse(error, id),
             Some((procedure, error)) => {
                 let results = String::from_utf8(self.results(None)).ok().and_then(|r| RawValue::from_string(r).ok());
-                let data = Data { procedure: Some(procedure), results, errors: Some(errors()), ..Data::default() };
+                let data = Data {
+                    procedure: Some(Token::hidden_in(procedure)),
+                    results,
+                    errors: Some(errors()),
+                    ..Data::default()
+                };
                 Dialect::Plain.refuse_with(error, &ErrorBody::of(error, id).with_batch(data))
             }
         }

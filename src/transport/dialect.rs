@@ -2,12 +2,14 @@
 
 use super::idempotency::REPLAYED;
 use super::reply_cache::Finished;
+use crate::access::Token;
 use crate::error::Error;
 use axum::body::Body;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Whose form of error an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(super) struct Failures<'e>(pub(super) Vec<(&'e str, ErrorBody<'e>)>);
 
 impl Serialize for Failures<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, body)| (name, body)))
+        serializer.collect_map(self.0.iter().map(|(name, body)| (Token::hidden_in(name), body)))
     }
 }
 
@@ -50,7 +52,7 @@ pub(super) struct Data<'e> {
     pub(super) request_id: Option<&'e str>,
     /// Of a batch: the procedure that failed first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) procedure: Option<&'e str>,
+    pub(super) procedure: Option<Cow<'e, str>>,
     /// Of a batch: what succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) results: Option<Box<RawValue>>,
@@ -66,7 +68,7 @@ impl<'e> ErrorBody<'e> {
         let request_id = matches!(error, Error::Internal(_)).then_some(id.0.as_str());
         let says_more = issues.is_some() || request_id.is_some();
         let data = says_more.then(|| Data { issues, request_id, ..Data::default() });
-        Self { code: error.row().json, message: error.to_string(), data }
+        Self { code: error.row().json, message: Token::hidden_in(&error.to_string()).into_owned(), data }
     }
 
     /// Adds what a batch says.
