@@ -1,7 +1,7 @@
 //! A server that is told to stop while it is busy: whatever reached it is answered.
 
-use crate::cli::{Running, send};
 use crate::dynamic;
+use crate::process::{Running, send};
 use crate::raw::Raw;
 use crate::server::{Caller, database_url};
 use crate::wire;

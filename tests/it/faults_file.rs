@@ -1,7 +1,7 @@
 //! What can be wrong with an SQLite file: damaged, foreign, not to be written, or on a disk that is full.
 
-use crate::cli::Running;
 use crate::cluster::{is_root, until};
+use crate::process::Running;
 use crate::raw::Raw;
 use crate::server::{Caller, Server, is_postgres};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! PostgreSQL goes away, hangs, or has no connection left: everybody gets an answer, and nothing acknowledged is lost.
 
-use crate::cli::{Running, send};
 use crate::cluster::{Cluster, until};
+use crate::process::{Running, send};
 use crate::raw::Raw;
 use crate::server::{Caller, Server};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the senders are threads of their own, and keep a pace")]
 
-use crate::cli::{Home, Running};
 use crate::line::{Line, json_request};
+use crate::process::{Home, Running};
 use crate::wrong_keys::{forged, unknown};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -25,11 +25,29 @@ impl Raw {
         Self::Postgres(PgConnection::connect(url).await.unwrap())
     }
 
+    /// Nothing if the database is away.
+    pub async fn try_open(url: &str) -> Option<Self> {
+        if url.starts_with("sqlite:") {
+            return SqliteConnection::connect(url).await.ok().map(Self::Sqlite);
+        }
+        PgConnection::connect(url).await.ok().map(Self::Postgres)
+    }
+
     pub async fn execute(&mut self, statement: impl SqlSafeStr) {
         let statement = statement.into_sql_str();
         match self {
             Self::Sqlite(connection) => drop(sqlx::query(statement).execute(connection).await.unwrap()),
             Self::Postgres(connection) => drop(sqlx::query(statement).execute(connection).await.unwrap()),
+        }
+    }
+
+    /// Writes a text into every row of the roles.
+    pub async fn set_every_description(&mut self, text: &str) {
+        let statement = "update auth_role set description = $1";
+        let text = text.to_owned();
+        match self {
+            Self::Sqlite(connection) => drop(sqlx::query(statement).bind(text).execute(connection).await.unwrap()),
+            Self::Postgres(connection) => drop(sqlx::query(statement).bind(text).execute(connection).await.unwrap()),
         }
     }
 

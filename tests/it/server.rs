@@ -1,6 +1,9 @@
 //! A real server for one test, with a clock that the test owns, and callers that speak both protocols.
 
 use crate::dynamic;
+use crate::log::Log;
+use crate::remains;
+use crate::secrets::{self, Secrets};
 use checkmate::app::App;
 use checkmate::config::Config;
 use checkmate::contract::method_named;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// A running server; dropping it stops it and asserts that nothing in it failed.
+/// A running server; dropping it stops it and asserts that nothing in it failed and that it leaves no secret behind.
 pub struct Server {
     /// `http://127.0.0.1:…`.
     pub url: String,
@@ -25,6 +28,8 @@ pub struct Server {
     pub clock: TestClock,
     /// How it was started, to start it again.
     pub config: Config,
+    /// Everything that it does, at every level.
+    pub log: Log,
     admin_key: Option<String>,
     place: Arc<Place>,
     stop: CancellationToken,
@@ -35,6 +40,8 @@ pub struct Server {
 pub struct Place {
     /// For files of the test.
     pub folder: tempfile::TempDir,
+    /// What its servers must not give away.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A clock that the test moves.
@@ -81,7 +88,7 @@ impl Server {
             limits: Limits { database_connections: 4, ..Limits::default() },
         };
         change(&mut config);
-        Self::launch(config, TestClock::new(), Arc::new(Place { folder }), None).await
+        Self::launch(config, TestClock::new(), Arc::new(Place { folder, secrets: Arc::default() }), None).await
     }
 
     /// Stops, and starts again on the same data.
@@ -101,10 +108,14 @@ impl Server {
     async fn launch(config: Config, clock: TestClock, place: Arc<Place>, admin_key: Option<String>) -> Self {
         let (stop, (ready, started)) = (CancellationToken::new(), tokio::sync::oneshot::channel());
         let (options, time, stopping) = (config.clone(), clock.clock(), stop.clone());
+        let log = Log::new(place.secrets.clone());
+        let (here, there) = (log.clone(), log.clone());
         // A runtime of its own: a test that blocks does not stop the server, and Drop can wait for it.
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(async move {
+            here.follow_this_thread();
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).on_thread_start(move || there.follow_this_thread());
+            runtime.enable_all().build().unwrap().block_on(async move {
                 let listener = TcpListener::bind(&options.listen).await.unwrap();
                 let mut app = App::start(options, listener, time).await.unwrap();
                 let key = app.take_bootstrap().map(|token| token.reveal().to_owned());
@@ -113,18 +124,38 @@ impl Server {
             });
         });
         let (address, key) = started.await.expect("the server starts");
-        let admin_key = key.or(admin_key);
-        Self { url: format!("http://{address}"), clock, config, admin_key, place, stop, thread: Some(thread) }
+        if let Some(key) = &key {
+            place.secrets.issued(key);
+        }
+        let instance_key = config.instance_key.as_ref().map(|key| key.as_str());
+        remains::note_instance_key(&config.database, instance_key, &place.secrets);
+        let (url, admin_key) = (format!("http://{address}"), key.or(admin_key));
+        secrets::guard(&url, &place.secrets);
+        Self { url, clock, config, log, admin_key, place, stop, thread: Some(thread) }
     }
 
     fn halt(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the server failed");
+        let found = self.end();
+        if !std::thread::panicking() {
+            assert!(found.is_none(), "{}", found.unwrap_or_default());
         }
+    }
+
+    /// Stops it; the first secret that it leaves behind.
+    pub fn end(&mut self) -> Option<String> {
+        let thread = self.thread.take()?;
+        let secrets = self.place.secrets.clone();
+        // The write-ahead log is gone when it has stopped.
+        let before = remains::of_running(&self.url, &self.config, &secrets);
+        self.stop.cancel();
+        let failed = thread.join().is_err();
+        assert!(!failed || std::thread::panicking(), "the server failed");
+        before.or_else(|| remains::of_stopped(&self.config, &secrets)).or_else(|| self.log.find())
+    }
+
+    /// What it must not give away.
+    pub fn secrets(&self) -> Arc<Secrets> {
+        self.place.secrets.clone()
     }
 
     /// The folder of the test.
@@ -218,7 +249,10 @@ pub struct Answer {
 impl Answer {
     pub async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let secrets = secrets::at(response.url().authority());
         let text = response.text().await.unwrap();
+        let leak = secrets.find_in_answer(status, &format!("{headers:?}"), &text);
+        assert!(leak.is_none(), "{}", leak.unwrap_or_default());
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         assert_ne!(status, 500, "nothing that a caller sends is our fault: {text}");
         Self { status, headers, text, body }
@@ -317,7 +351,14 @@ impl Caller {
         let channel = tonic::transport::Endpoint::new(self.url.clone()).unwrap().connect().await.unwrap();
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.unwrap();
-        let reply = client.unary(request, path.parse().unwrap(), dynamic::DynamicCodec::of(path)).await?;
-        Ok(dynamic::result(path, reply.get_ref()))
+        let reply = client.unary(request, path.parse().unwrap(), dynamic::DynamicCodec::of(path)).await;
+        let reply = reply.map(|reply| (format!("{:?}", reply.metadata()), dynamic::result(path, reply.get_ref())));
+        let secrets = secrets::at(&self.url);
+        let leak = match &reply {
+            Ok((head, result)) => secrets.find_in_answer(200, head, &result.to_string()),
+            Err(status) => secrets.find_in_status(status),
+        };
+        assert!(leak.is_none(), "{}", leak.unwrap_or_default());
+        reply.map(|(_, result)| result)
     }
 }
