@@ -77,8 +77,8 @@ impl Server {
                 }
                 return Ok(Self { child, address, key, ready });
             }
-            if line.starts_with("ck_") {
-                key = Some(line);
+            if line.trim().starts_with("ck_") {
+                key = Some(line.trim().to_owned());
             }
         }
         let mut log = String::new();
