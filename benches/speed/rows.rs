@@ -88,7 +88,9 @@ impl Way {
         let mut answer: Value = serde_json::from_slice(body)?;
         let rows = |answer: &Value| answer.as_array().map_or(0, Vec::len);
         let systems = match self {
-            Self::Single | Self::Get | Self::GetKnown => answer,
+            Self::Get | Self::GetKnown => answer,
+            // An object without keys of its own is oRPC's envelope.
+            Self::Single => answer.get_mut("json").context("an envelope")?.take(),
             Self::Page => {
                 let systems = answer.pointer_mut("/listSystems/systems").context("systems")?.take();
                 ensure!(rows(&systems) == count.min(100), "{} rows", rows(&systems));
