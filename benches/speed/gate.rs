@@ -3,10 +3,11 @@
 use crate::data::Store;
 use anyhow::{Context, Result};
 use checkmate::access::gate::Credential;
-use checkmate::access::{ApplicationId, Gate, Hashing, InstanceKey, Snapshot, Token};
+use checkmate::access::{ApplicationId, Budget, Gate, Hashing, InstanceKey, Network, Snapshot, Token};
 use checkmate::contract::method_named;
 use checkmate::database::{Database, Location};
 use checkmate::world::{Clock, Entropy};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -38,18 +39,20 @@ pub async fn add(url: &str, count: usize) -> Result<Vec<Token>> {
 /// Measures for so long, twice.
 pub async fn measure(url: &str, tokens: &[Token], time: Duration) -> Result<Cost> {
     let key = InstanceKey::parse(INSTANCE_KEY)?;
-    let database = Database::connect(&Location::parse(url)?, 2).await?;
+    let database = Database::connect(&Location::parse(url)?, 2, Duration::ZERO).await?;
     let started = Instant::now();
     let snapshot = Snapshot::load(database.clone(), &key).await?;
     let load = started.elapsed();
-    let gate = Gate::new(snapshot.clone(), key.into(), Hashing::default(), database.clone(), Clock::system());
-    let one_key = repeat(&gate, &snapshot, tokens.get(..1).context("a key")?, time).await?;
-    let every_key = repeat(&gate, &snapshot, tokens, time).await?;
+    let (clock, network) = (Clock::system(), Network::of(Ipv4Addr::LOCALHOST.into()));
+    let budget = Budget::new(1_000, 600, clock.clone());
+    let gate = Gate::new(snapshot.clone(), key.into(), Hashing::default(), database.clone(), budget, clock);
+    let one_key = repeat(&gate, network, &snapshot, tokens.get(..1).context("a key")?, time).await?;
+    let every_key = repeat(&gate, network, &snapshot, tokens, time).await?;
     database.close().await;
     Ok(Cost { one_key, every_key, load })
 }
 
-async fn repeat(gate: &Gate, snapshot: &Snapshot, tokens: &[Token], time: Duration) -> Result<f64> {
+async fn repeat(gate: &Gate, network: Network, snapshot: &Snapshot, tokens: &[Token], time: Duration) -> Result<f64> {
     /// Between two looks at the clock, which costs as much as a tenth of a call.
     const CALLS: u32 = 1_000;
     let method = method_named("catalog", "getSystems").context("a method")?;
@@ -59,7 +62,7 @@ async fn repeat(gate: &Gate, snapshot: &Snapshot, tokens: &[Token], time: Durati
     while started.elapsed() < time.min(Duration::from_secs(1)) {
         for _ in 0..CALLS {
             let token = keys.next().context("a key")?;
-            let caller = gate.authenticate(Credential::Bearer(token.reveal())).await?;
+            let caller = gate.authenticate(Credential::Bearer(token.reveal()), network).await?;
             std::hint::black_box(gate.admit(method, &caller)?);
         }
         calls += CALLS;

@@ -202,7 +202,7 @@ impl Gate {
     /// the secret was wrong. It stays taken when the caller goes away meanwhile.
     async fn verify_within_budget(&self, known: &Arc<Known>, token: &Token, tag: &Tag, from: Network) -> Result<bool> {
         self.0.budget.charge(from, SLOW)?;
-        let verified = self.verify_slowly(known, token, tag).await;
+        let verified = Box::pin(self.verify_slowly(known, token, tag)).await;
         if !matches!(verified, Ok(false)) {
             self.0.budget.give_back(from, SLOW);
         }

@@ -110,23 +110,18 @@ impl Once {
 
     async fn keep(&self, body: Bytes) -> Result<Given> {
         let parts = &self.ledger.0;
-        match self.deferred.take() {
-            Some((mut store, did)) => {
-                if !self.write(&mut store, 0, &body).await? {
-                    drop(store);
-                    return self.recall_other().await;
-                }
-                parts.snapshot.commit(store, did).await?;
-            }
+        let (mut store, did) = match self.deferred.take() {
+            Some((store, did)) => (store, Some(did)),
             // It had nothing to change.
-            None => {
-                let mut store = parts.database.writer().await?;
-                if !self.write(&mut store, 0, &body).await? {
-                    drop(store);
-                    return self.recall_other().await;
-                }
-                store.commit_unseen("an answer without an effect").await?;
-            }
+            None => (parts.database.writer().await?, None),
+        };
+        if !self.write(&mut store, 0, &body).await? {
+            drop(store);
+            return self.recall_other().await;
+        }
+        match did {
+            Some(did) => parts.snapshot.commit(store, did).await?,
+            None => store.commit_unseen("an answer without an effect").await?,
         }
         Ok(Given { body, is_replayed: false })
     }

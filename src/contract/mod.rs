@@ -59,6 +59,14 @@ pub struct Method {
     pub output_schema: &'static str,
 }
 
+impl Method {
+    /// The name or alias that was asked for, as the contract has it.
+    #[must_use]
+    pub fn known_as(&self, name: &str) -> &'static str {
+        self.aliases.iter().copied().find(|alias| *alias == name).unwrap_or(self.name)
+    }
+}
+
 /// Something that a role may allow.
 #[derive(Debug)]
 pub struct Permission {

@@ -64,7 +64,8 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
         let prepared = method.clone().and_then(|method| {
             let once = repeatable.as_ref().map(|request| request.call(shared, &caller, index)).transpose()?;
             let admitted = shared.gate.admit(method, &caller)?;
-            call::prepare(shared, admitted, input, Form::Plain, freshness, once)
+            let form = if entries.len() == 1 { Form::Named(method.known_as(name)) } else { Form::Plain };
+            call::prepare(shared, admitted, input, form, freshness, once)
         });
         if let (Ok(method), Err(error)) = (method, &prepared) {
             shared.note(method, Protocol::Json, checked, Some(error));
@@ -185,7 +186,11 @@ impl<'n> Outcomes<'n> {
         }
     }
 
+    /// The answer when all went well. That of a single call is written already.
     fn whole(&self) -> Finished {
+        if let [(_, Some(Ok(answer)))] = &*self.0 {
+            return answer.clone();
+        }
         let is_replayed = self.0.iter().any(|(_, outcome)| matches!(outcome, Some(Ok(answer)) if answer.is_replayed));
         Finished { body: self.results(None).into(), tag: self.tag(), is_replayed }
     }
@@ -203,24 +208,28 @@ impl<'n> Outcomes<'n> {
     fn results(&self, errors: Option<&Vec<u8>>) -> Vec<u8> {
         let succeeded = self.0.iter().filter_map(|(name, outcome)| Some((*name, outcome.as_ref()?.as_ref().ok()?)));
         let parts = succeeded.map(|(name, answer)| (name, &*answer.body));
-        let parts: Vec<_> = parts.chain(errors.map(|errors| ("$errors", &**errors))).collect();
-        // Two quotes, a colon and a comma beside each.
-        let length = parts.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
-        let mut body = Vec::with_capacity(length + 2);
-        body.push(b'{');
-        for (name, json) in parts {
-            if body.len() > 1 {
-                body.push(b',');
-            }
-            // A name is a known procedure: it needs no escaping.
-            body.push(b'"');
-            body.extend_from_slice(name.as_bytes());
-            body.extend_from_slice(b"\":");
-            body.extend_from_slice(json);
-        }
-        body.push(b'}');
-        body
+        write(parts.chain(errors.map(|errors| ("$errors", &**errors))))
     }
+}
+
+/// An object of finished JSON, which is written as it is. A name is a known procedure: it needs no escaping.
+pub(super) fn write<'p>(parts: impl IntoIterator<Item = (&'p str, &'p [u8])>) -> Vec<u8> {
+    let parts: Vec<_> = parts.into_iter().collect();
+    // Two quotes, a colon and a comma beside each.
+    let length = parts.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+    let mut body = Vec::with_capacity(length + 2);
+    body.push(b'{');
+    for (name, json) in parts {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        body.push(b'"');
+        body.extend_from_slice(name.as_bytes());
+        body.extend_from_slice(b"\":");
+        body.extend_from_slice(json);
+    }
+    body.push(b'}');
+    body
 }
 
 fn with_preference(mut response: Response<Body>, is_lenient: bool) -> Response<Body> {

@@ -1,9 +1,9 @@
 //! One call in JSON that has passed the Gate: out of the reply cache, or prepared, run and kept.
 
 use super::edge::Shared;
-use super::envelope;
 use super::reply_cache::{Finished, Form, Freshness, Look, Pledge};
 use super::run;
+use super::{batch, envelope};
 use crate::access::gate::Admitted;
 use crate::access::once::{Given, Once};
 use crate::contract::Method;
@@ -11,6 +11,8 @@ use crate::contract::dispatch::Prepared;
 use crate::error::{Error, Result};
 use crate::json::Value;
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either};
+use std::future::ready;
 use tokio::time::Instant;
 
 /// A call that is known, permitted and valid.
@@ -54,32 +56,57 @@ pub(super) fn prepare(
 }
 
 impl Ready {
-    /// Runs it, unless its answer is there already.
-    pub(super) async fn run(self, shared: &Shared, deadline: Instant) -> Result<Finished> {
+    /// Runs it, unless its answer is there already: then this is as small as it looks. Futures are moved as wholes, and
+    /// those that run something are some KiB large, so they stand in a box.
+    pub(super) fn run(self, shared: &Shared, deadline: Instant) -> Running<'_> {
         let Self { method, form, state } = self;
-        let (prepared, pledge, once) = match state {
-            State::Kept(answer) => {
-                run::must_be_in_time(deadline)?;
-                return Ok(answer);
+        match state {
+            State::Kept(answer) => Either::Left(ready(run::must_be_in_time(deadline).map(|()| answer))),
+            State::Prepared(prepared, pledge, None) => {
+                Either::Right(Box::pin(make(shared, method, deadline, write(prepared, form), pledge)))
             }
-            State::Prepared(prepared, pledge, once) => (prepared, pledge, once),
-        };
-        let work = async move {
-            let is_enveloped = form == Form::Enveloped;
-            let made = prepared.run(is_enveloped).await?;
-            let json = if is_enveloped { envelope::write(&made.json, made.meta.as_deref()) } else { made.json };
-            // What is kept is counted by its length, so that is what it may take.
-            Ok(Bytes::from(json.into_boxed_slice()))
-        };
-        let Some(once) = once else {
-            let body = run::run(method.query, deadline, &shared.tasks, work).await??;
-            let answer = Finished::json(body, method.query);
-            if let Some(pledge) = pledge {
-                shared.replies.keep(pledge, &answer);
+            State::Prepared(prepared, _, Some(once)) => {
+                Either::Right(Box::pin(make_once(shared, method, deadline, write(prepared, form), once)))
             }
-            return Ok(answer);
-        };
-        let Given { body, is_replayed } = run::run(false, deadline, &shared.tasks, once.answer(work)).await??;
-        Ok(Finished { is_replayed, ..Finished::json(body, method.query) })
+        }
     }
+}
+
+/// A call that runs.
+pub(super) type Running<'s> = Either<std::future::Ready<Result<Finished>>, BoxFuture<'s, Result<Finished>>>;
+
+async fn write(prepared: Prepared, form: Form) -> Result<Bytes> {
+    let made = prepared.run(form == Form::Enveloped).await?;
+    let json = match form {
+        Form::Enveloped => envelope::write(&made.json, made.meta.as_deref()),
+        Form::Named(name) => batch::write([(name, &*made.json)]),
+        Form::Plain | Form::Protobuf => made.json,
+    };
+    // What is kept is counted by its length, so that is what it may take.
+    Ok(Bytes::from(json.into_boxed_slice()))
+}
+
+async fn make(
+    shared: &Shared,
+    method: &'static Method,
+    deadline: Instant,
+    work: impl Future<Output = Result<Bytes>> + Send + 'static,
+    pledge: Option<Pledge>,
+) -> Result<Finished> {
+    let answer = Finished::json(run::run(method.query, deadline, &shared.tasks, work).await??, method.query);
+    if let Some(pledge) = pledge {
+        shared.replies.keep(pledge, &answer);
+    }
+    Ok(answer)
+}
+
+async fn make_once(
+    shared: &Shared,
+    method: &'static Method,
+    deadline: Instant,
+    work: impl Future<Output = Result<Bytes>> + Send + 'static,
+    once: Once,
+) -> Result<Finished> {
+    let Given { body, is_replayed } = run::run(false, deadline, &shared.tasks, once.answer(work)).await??;
+    Ok(Finished { is_replayed, ..Finished::json(body, method.query) })
 }

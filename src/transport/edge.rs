@@ -5,7 +5,7 @@ use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
-use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http};
+use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http, orpc_batch};
 use crate::access::{Caller, Gate, Identity, Ledger, Network, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
@@ -16,9 +16,11 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
@@ -116,6 +118,7 @@ pub struct Edge {
     places: Arc<Semaphore>,
     grpc: grpc::Grpc,
     json: axum::Router,
+    ids: NewIds,
 }
 
 impl Edge {
@@ -131,6 +134,7 @@ impl Edge {
             places: Arc::new(Semaphore::new(shared.limits.requests)),
             grpc: grpc::assemble(routes, health, shared.clone())?,
             json: http::router(shared.clone()),
+            ids: NewIds::default(),
             shared,
         })
     }
@@ -148,8 +152,9 @@ impl Edge {
         if !has_fit_id(&request) {
             request.headers_mut().remove(REQUEST_ID);
         }
+        let ids = self.ids.clone();
         let answer = tower::service_fn(move |request| self.clone().answer_with_id(request));
-        let answer = SetRequestId::x_request_id(PropagateRequestId::x_request_id(answer), NewId);
+        let answer = SetRequestId::x_request_id(PropagateRequestId::x_request_id(answer), ids);
         answer.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
     }
 
@@ -161,7 +166,7 @@ impl Edge {
         let (request, leftover) = Leftover::split(request, is_grpc);
         let span = tracing::info_span!("request", request.id = id.0, protocol = if is_grpc { "grpc" } else { "json" });
         let answer = async {
-            let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id)).catch_unwind().await;
+            let answered = AssertUnwindSafe(self.within_places(request, is_grpc, &id).boxed()).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| refuse(is_grpc, Error::bug("answering panicked"), &id));
             let response = leftover.settle(response).await;
             let duration_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -185,6 +190,9 @@ impl Edge {
         let _counted = InFlight::new(metrics);
         if is_grpc {
             return grpc::answer(self.grpc.clone(), request).await;
+        }
+        if orpc_batch::is_one(&request) {
+            return orpc_batch::batch(self.shared.clone(), request, id).await;
         }
         self.json.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
     }
@@ -225,12 +233,21 @@ fn has_fit_id(request: &Request<Body>) -> bool {
     !given.is_empty() && given.len() <= BYTES_MAX && given.bytes().all(is_plain)
 }
 
-/// Makes ids for requests that bring none.
-#[derive(Clone, Copy)]
-struct NewId;
+/// Makes ids for requests that bring none: UUIDv7, whose random part is a keyed hash of a counter, so that nobody can
+/// guess the next one and the system is not asked for randomness with every request.
+#[derive(Clone, Default)]
+struct NewIds(Arc<(RandomState, AtomicU64)>);
 
-impl MakeRequestId for NewId {
+impl MakeRequestId for NewIds {
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<tower_http::request_id::RequestId> {
-        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok().map(Into::into)
+        let (hasher, counter) = &*self.0;
+        let number = counter.fetch_add(1, Ordering::Relaxed);
+        let mut random = [0; 10];
+        let parts = hasher.hash_one(number).to_be_bytes().into_iter().chain(number.to_be_bytes().into_iter().skip(6));
+        random.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        let now = uuid::Timestamp::now(uuid::NoContext).to_unix();
+        let millis = now.0 * 1_000 + u64::from(now.1) / 1_000_000;
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        HeaderValue::from_str(id.hyphenated().encode_lower(&mut [0; 36])).ok().map(Into::into)
     }
 }

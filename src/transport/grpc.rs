@@ -155,7 +155,8 @@ async fn pass(
         let request = Request::from_parts(head, GrpcBody::new(Full::new(body)));
         let work =
             async { message_of(blame(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))).await };
-        let Given { body, is_replayed } = run::run(false, deadline, &shared.tasks, once.answer(work)).await??;
+        let Given { body, is_replayed } =
+            Box::pin(run::run(false, deadline, &shared.tasks, once.answer(work))).await??;
         let mut response = whole(body);
         if is_replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

@@ -2,14 +2,13 @@
 
 use super::dialect::{Dialect, RequestId, json_response};
 use super::edge::Shared;
-use super::{batch, describe, orpc_batch, single};
+use super::{batch, describe, single};
 use crate::contract::{Method, OPEN_API, method_named, plugin};
 use crate::error::{Error, Result};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
-use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -30,21 +29,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/{plugin}/{procedure}", post(run_single).get(get_single).fallback(wrong_method_single))
         .route("/api/{plugin}/{procedure}/", post(run_single).get(get_single).fallback(wrong_method_single))
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(shared.clone(), orpc_batches))
         .with_state(shared)
-}
-
-/// The header alone tells, not the path.
-async fn orpc_batches(
-    State(shared): State<Arc<Shared>>,
-    Extension(id): Extension<RequestId>,
-    request: Request,
-    next: Next,
-) -> Response<Body> {
-    if request.headers().contains_key(orpc_batch::MODE) && request.uri().path().starts_with("/api/") {
-        return orpc_batch::batch(shared, request, &id).await;
-    }
-    next.run(request).await
 }
 
 async fn alive() -> Response<Body> {

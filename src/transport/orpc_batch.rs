@@ -24,7 +24,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 /// What makes a request a batch of this kind.
-pub(super) const MODE: HeaderName = HeaderName::from_static("x-orpc-batch");
+const MODE: HeaderName = HeaderName::from_static("x-orpc-batch");
+
+/// Whether a request is one: the header alone tells, not the path.
+pub(super) fn is_one(request: &Request) -> bool {
+    request.headers().contains_key(MODE) && request.uri().path().starts_with("/api/")
+}
 
 /// One call.
 #[derive(Deserialize)]

@@ -54,6 +54,8 @@ pub(super) struct Finished {
 pub(super) enum Form {
     /// The result as JSON.
     Plain,
+    /// Under its name, as the whole answer of a batch of one.
+    Named(&'static str),
     /// In oRPC's envelope.
     Enveloped,
     /// A gRPC message with its prefix.

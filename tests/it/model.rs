@@ -85,7 +85,7 @@ fn lag(history: &History) -> Vec<Duration> {
         seen.asked > fact.acknowledged && !history.doomed.contains(name) && !seen.names.contains(name)
     };
     let worst = |fact: &Fact| history.seen.iter().filter(|seen| late(fact, seen)).map(|seen| seen.asked).max();
-    history.facts.iter().filter_map(|fact| Some(worst(fact)? - fact.acknowledged)).collect()
+    history.facts.iter().filter_map(|fact| worst(fact)?.checked_sub(fact.acknowledged)).collect()
 }
 
 #[test]
@@ -286,6 +286,7 @@ async fn follow(url: String, over: Arc<AtomicUsize>) -> Vec<(i64, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the seed and the figures, for whoever asks with --nocapture")]
 async fn no_answer_is_older_than_its_bound_whatever_happens_to_the_replicas() {
     let folder = tempfile::tempdir().unwrap();
     let url = database_url(folder.path().join("checkmate.db")).await;

@@ -123,16 +123,13 @@ async fn a_write_is_seen_on_another_replica_within_its_bound() {
         return;
     }
     let second = first.replica().await;
-    let mut worst = Duration::ZERO;
     for round in 1..=20 {
         first.admin().call("catalog.createSystem", json!({"name": "x"})).await;
         let written = Instant::now();
         while second.admin().call("catalog.getSystems", json!({})).await.as_array().map(Vec::len) != Some(round) {
             assert!(written.elapsed() < Duration::from_secs(2), "round {round}");
         }
-        worst = worst.max(written.elapsed());
     }
-    println!("seen on the other replica after at most {worst:?}");
 }
 
 /// Who says in its .proto what its answer follows from must not have it follow from anything else.
@@ -175,8 +172,8 @@ async fn who_loses_a_permission_gets_nothing_kept() {
 
 #[tokio::test]
 async fn what_is_kept_is_bounded_in_bytes() {
-    const MOST: usize = 256 * 1024;
-    let server = Server::start_with(|config| config.limits.reply_cache_bytes = MOST).await;
+    const MOST: u32 = 256 * 1024;
+    let server = Server::start_with(|config| config.limits.reply_cache_bytes = MOST as usize).await;
     let admin = server.admin();
     let description = "d".repeat(1_000);
     for _ in 0..5 {
@@ -187,7 +184,7 @@ async fn what_is_kept_is_bounded_in_bytes() {
         assert_eq!(found["systems"].as_array().map(Vec::len), Some(size.min(5)));
     }
     let held = figure(&server, "reply_cache_bytes").await;
-    assert!((1.0..=MOST as f64).contains(&held), "{held}");
+    assert!((1.0..=f64::from(MOST)).contains(&held), "{held}");
 }
 
 #[tokio::test]
