@@ -182,6 +182,8 @@ impl App {
             teller.send_if_modified(|known| std::mem::replace(known, well) != well);
         });
         let keep = usage::keep(snapshot.clone(), database.clone(), following.clone());
+        let ledger = edge.shared().ledger.clone();
+        let forgetter = tokio::spawn(ending(stop.clone(), ledger.keep(following.clone())));
         let (follower, keeper) = (tokio::spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
         let reporter =
             tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
@@ -190,7 +192,9 @@ impl App {
 
         following.cancel();
         let mut done = Ok(());
-        for (name, task) in [("follower", follower), ("last uses", keeper), ("health", reporter)] {
+        for (name, task) in
+            [("follower", follower), ("last uses", keeper), ("kept answers", forgetter), ("health", reporter)]
+        {
             match timeout(CLOSING_MAX, task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => done = Err(Error::bug(format!("the task {name:?} failed: {why}"))),

@@ -15,9 +15,17 @@ use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long an answer is given again (design.md section 4, rule 11), in microseconds.
 const KEPT_FOR: i64 = 24 * 3_600 * 1_000_000;
+
+/// A thousand at a time are 200 a second, which is more than one writer adds over a day.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
+
+/// An answer without an effect is kept up to this: what mutations answer is a resource or a word.
+const EFFECTLESS_BYTES_MAX: usize = 64 * 1024;
 
 /// The nonce of XChaCha20-Poly1305: long enough to be drawn at random.
 const NONCE_BYTES: usize = 24;
@@ -67,6 +75,26 @@ impl Ledger {
         Self(Arc::new(Parts { database, snapshot, seal: key.answer_seal(), entropy, clock }))
     }
 
+    /// Forgets what is older than a day, until told to stop.
+    pub async fn keep(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
+            if let Err(why) = self.forget().await {
+                tracing::warn!(cause = %why, "expired answers were not forgotten; trying again");
+            }
+        }
+    }
+
+    async fn forget(&self) -> Result<()> {
+        let expired = Timestamp(self.0.clock.now().0.saturating_sub(KEPT_FOR));
+        // The one writer of SQLite is left alone when there is nothing to do.
+        if self.0.database.reader().await?.has_expired_answers(expired).await? {
+            let mut store = self.0.database.writer().await?;
+            store.forget_answers(expired).await?;
+            store.commit_unseen("an expired answer is one that nobody gets").await?;
+        }
+        Ok(())
+    }
+
     /// The call at an index of a request with this key. `fingerprint` says what is asked: another one under the same
     /// key is a CONFLICT.
     pub fn once(&self, caller: &Caller, key: &str, index: usize, fingerprint: String) -> Result<Once> {
@@ -112,6 +140,8 @@ impl Once {
         let parts = &self.ledger.0;
         let (mut store, did) = match self.deferred.take() {
             Some((store, did)) => (store, Some(did)),
+            // A long list beside a mutation is read anew instead: a few keys would fill the disk with it.
+            None if body.len() > EFFECTLESS_BYTES_MAX => return Ok(Given { body, is_replayed: false }),
             // It had nothing to change.
             None => (parts.database.writer().await?, None),
         };

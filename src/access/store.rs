@@ -69,6 +69,17 @@ impl Reader {
 }
 
 impl Reader {
+    /// Whether any answer has expired.
+    pub(super) async fn has_expired_answers(&mut self, expired: Timestamp) -> Result<bool> {
+        let found = sql!(
+            self,
+            fetch_optional as (i64,),
+            "select place from access_answer where made_at < $1 limit 1",
+            expired
+        )?;
+        Ok(found.is_some())
+    }
+
     /// The fingerprint of what was asked and the sealed answer, if it was given since.
     pub(super) async fn kept_answer(&mut self, place: &Place, since: Timestamp) -> Result<Option<(String, String)>> {
         sql!(
@@ -85,7 +96,20 @@ impl Reader {
 }
 
 impl Writer {
-    /// Keeps an answer, unless there is one at its place that has not expired; forgets some that have.
+    /// Forgets answers that have expired: how many, at most some at a time, so that nobody waits long for the writer.
+    pub(super) async fn forget_answers(&mut self, expired: Timestamp) -> Result<u64> {
+        const FORGOTTEN_MAX: i64 = 1_000;
+        sql!(
+            self,
+            execute,
+            "delete from access_answer where (application_id, request_key, place) in
+             (select application_id, request_key, place from access_answer where made_at < $1 order by made_at limit $2)",
+            expired,
+            FORGOTTEN_MAX
+        )
+    }
+
+    /// Keeps an answer, unless there is one at its place that has not expired.
     pub(super) async fn keep_answer(
         &mut self,
         place: &Place,
@@ -94,16 +118,6 @@ impl Writer {
         now: Timestamp,
         expired: Timestamp,
     ) -> Result<u64> {
-        /// Each answer that is kept makes room for some: they go faster than they come, and never many at once.
-        const FORGOTTEN_MAX: i64 = 20;
-        sql!(
-            self,
-            execute,
-            "delete from access_answer where (application_id, request_key, place) in
-             (select application_id, request_key, place from access_answer where made_at < $1 order by made_at limit $2)",
-            expired,
-            FORGOTTEN_MAX
-        )?;
         sql!(
             self,
             execute,

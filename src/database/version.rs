@@ -31,7 +31,7 @@ pub struct Dependency {
 /// A state of the data of some plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Each of the summands only grows, so equal sums are equal summands.
+    /// Between two resets each of the summands only grows, so equal sums are equal summands.
     sum: i64,
     resets: i64,
 }
@@ -61,7 +61,13 @@ impl Versions {
                     self.last(&entry.plugin).fetch_max(entry.sequence, Ordering::SeqCst);
                 }
             }
-            Changes::TooMany(_) => {
+            Changes::TooMany(last) => {
+                // The feed may have gone back (a backup was restored): what comes next is newer all the same. A version
+                // that is taken in between belongs to neither side.
+                self.0.resets.fetch_add(1, Ordering::SeqCst);
+                for known in self.0.plugins.read().unwrap_or_else(PoisonError::into_inner).values() {
+                    known.store(*last, Ordering::SeqCst);
+                }
                 self.0.resets.fetch_add(1, Ordering::SeqCst);
             }
         }
@@ -111,6 +117,17 @@ mod tests {
         let known = catalog.version();
         versions.saw(&Changes::These(vec![entry("catalog", 6), entry("catalog", 7)], 7));
         assert_eq!(catalog.version(), known);
+    }
+
+    #[test]
+    fn after_the_feed_went_back_changes_are_seen_again() {
+        let versions = Versions::default();
+        let catalog = versions.of(&["catalog"]);
+        versions.saw(&Changes::These(vec![entry("catalog", 100)], 100));
+        versions.saw(&Changes::TooMany(50));
+        let known = catalog.version();
+        versions.saw(&Changes::These(vec![entry("catalog", 51)], 51));
+        assert_ne!(catalog.version(), known);
     }
 
     #[test]

@@ -15,6 +15,10 @@ use std::task::{Context, Poll, ready};
 /// One frame of HTTP/2, so that pieces cost nothing.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// In the extensions of an answer that goes on for as long as its caller listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listens;
+
 /// The body of an answer.
 pub(super) struct Answer {
     body: Body,

@@ -77,6 +77,11 @@ impl Shared {
         let Peer(peer) = extensions.get().ok_or_else(|| Error::bug("a request from nowhere"))?;
         let most = Duration::from_secs(self.limits.request_s);
         let deadline = deadline::read(headers, most);
+        // A call of a batch has no more time than the batch.
+        let deadline = match extensions.get() {
+            Some(Until(batch)) => deadline.map(|own| own.min(*batch)),
+            None => deadline,
+        };
         // A bad credential goes before a bad deadline, and looking at it may take a while (hashing).
         let until = deadline.as_ref().copied().unwrap_or_else(|_| tokio::time::Instant::now() + most);
         let caller = self.gate.authenticate(credential::read(headers), Network::of(*peer));
@@ -110,6 +115,10 @@ impl Shared {
         self.faces.get(method.path).ok_or_else(|| Error::bug(format!("{} is not mounted", method.path)))
     }
 }
+
+/// Until when the batch is answered that a call belongs to, in the extensions of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until(pub(super) tokio::time::Instant);
 
 /// Both protocols on one port. Cheap to clone.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! gRPC and gRPC-Web: the Gate in front of tonic's routes, reflection and health.
 
+use super::answer::Listens;
 use super::edge::Shared;
 use super::idempotency::{self, REPLAYED};
 use super::metrics::Protocol;
@@ -237,8 +238,9 @@ impl http_body::Body for Whole {
 async fn listen(routes: Routes, shared: &Shared, request: Request<GrpcBody>) -> Result<Response<GrpcBody>> {
     // The answer begins at the latest when the first message is there.
     let begun = timeout(Duration::from_secs(shared.limits.body_s), routes.oneshot(request)).await;
-    let response = blame(begun.map_err(|_| Error::SlowBody)?.unwrap_or_else(|never| match never {}));
+    let mut response = blame(begun.map_err(|_| Error::SlowBody)?.unwrap_or_else(|never| match never {}));
     let stopped = Box::pin(shared.stopping.clone().cancelled_owned());
+    response.extensions_mut().insert(Listens);
     Ok(response.map(|body| GrpcBody::new(UntilStop { body, stopped, has_ended: false })))
 }
 

@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
+/// The header.
+pub(super) const KEY: &str = "idempotency-key";
+
 /// Says that an answer was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
@@ -22,7 +25,7 @@ pub(super) struct Repeatable<'r> {
 
 /// Reads the key, if there is one. `what` and `body` are what must be the same for the first answer to be given again.
 pub(super) fn read<'r>(headers: &'r HeaderMap, what: &str, body: &[u8]) -> Result<Option<Repeatable<'r>>> {
-    let mut keys = headers.get_all("idempotency-key").iter();
+    let mut keys = headers.get_all(KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let key = key.to_str().ok().map(str::trim).filter(|key| {
         let is_fit = !key.is_empty() && key.len() <= KEY_CHARS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());

@@ -1,6 +1,6 @@
 //! The accept loop: connections in, within their limits, and out again when the server stops.
 
-use super::answer::Answer;
+use super::answer::{Answer, Listens};
 use super::farewell::{self, Farewell};
 use super::peer::{Peer, Peers};
 use super::socket::{Protocol, Socket};
@@ -94,6 +94,7 @@ async fn attend(
             }
             let mut answer = edge.answer(request.map(Body::new), address).await;
             farewell.mark(version, &mut answer);
+            let in_hand = if answer.extensions().get::<Listens>().is_some() { in_hand.listens() } else { in_hand };
             Ok::<_, Infallible>(answer.map(|body| Answer::new(body, in_hand, protocol)))
         }
     });

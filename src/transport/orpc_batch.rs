@@ -6,8 +6,8 @@
 use super::body::{self, Untyped};
 use super::credential::Peer;
 use super::dialect::{Dialect, RequestId, json_response};
-use super::edge::Shared;
-use super::single;
+use super::edge::{Shared, Until};
+use super::{idempotency, single};
 use crate::contract::method_named;
 use crate::error::{Error, Result};
 use axum::body::{Body, Bytes};
@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What makes a request a batch of this kind.
 const MODE: HeaderName = HeaderName::from_static("x-orpc-batch");
@@ -72,7 +73,7 @@ async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result
     body::must_be_json(&head.headers, Untyped::IsJson)?;
     let bytes = body::read(&head.headers, body, &shared.limits, deadline).await?;
     let is_streaming = head.headers.get(MODE).is_none_or(|mode| mode != "buffered");
-    let calls = parse(&bytes, &head, shared.limits.batch_calls)?;
+    let calls = parse(&bytes, &head, shared.limits.batch_calls, deadline)?;
 
     let (most, id) = (shared.limits.batch_queries, id.clone());
     let answers = stream::iter(calls.into_iter().enumerate())
@@ -94,13 +95,13 @@ async fn answer(shared: Arc<Shared>, request: Request, id: &RequestId) -> Result
 }
 
 /// The calls as requests of their own, in the order written.
-fn parse(bytes: &[u8], outer: &Parts, most: usize) -> Result<Vec<Request>> {
+fn parse(bytes: &[u8], outer: &Parts, most: usize, deadline: Instant) -> Result<Vec<Request>> {
     let malformed = |why: &str| Error::Malformed(format!("Malformed batch: {why}"));
     let items: Vec<Item<'_>> = serde_json::from_slice(bytes).map_err(|why| malformed(&why.to_string()))?;
     if items.len() > most {
         return Err(Error::TooLarge(format!("A batch has at most {most} calls")));
     }
-    let request = |item: &Item<'_>| -> Result<Request> {
+    let request = |(index, item): (usize, &Item<'_>)| -> Result<Request> {
         let url: Uri = item.url.parse().map_err(|_| malformed("a url cannot be read"))?;
         if url.scheme().is_none() {
             return Err(malformed("a url is not absolute"));
@@ -117,9 +118,15 @@ fn parse(bytes: &[u8], outer: &Parts, most: usize) -> Result<Vec<Request>> {
         if let Some(peer) = outer.extensions.get::<Peer>() {
             request.extensions_mut().insert(*peer);
         }
+        request.extensions_mut().insert(Until(deadline));
+        // Under the key of the batch a call is known by its place; under a key of its own by that alone, as clients put
+        // calls together as they come.
+        if !item.headers.keys().any(|name| name.eq_ignore_ascii_case(idempotency::KEY)) {
+            request.extensions_mut().insert(single::Index(index));
+        }
         Ok(request)
     };
-    items.iter().map(request).collect()
+    items.iter().enumerate().map(request).collect()
 }
 
 /// The outer headers, except what belongs to the outer body, and the call's own over them.
@@ -143,7 +150,7 @@ fn merged(outer: &HeaderMap, own: &BTreeMap<String, Words>) -> Option<HeaderMap>
 }
 
 /// Answers one call as `{"index":…,"status":…,"body":…}`.
-async fn one(shared: Arc<Shared>, index: usize, mut request: Request, id: RequestId) -> Vec<u8> {
+async fn one(shared: Arc<Shared>, index: usize, request: Request, id: RequestId) -> Vec<u8> {
     let path = request.uri().path().trim_matches('/').to_owned();
     let mut segments = path.split('/');
     let place = (segments.next(), segments.next(), segments.next(), segments.next());
@@ -151,7 +158,6 @@ async fn one(shared: Arc<Shared>, index: usize, mut request: Request, id: Reques
         return format!(r#"{{"index":{index},"status":404,"body":"No procedure matched"}}"#).into_bytes();
     };
     let called = method_named(plugin, procedure);
-    request.extensions_mut().insert(single::Index(index));
     let response = if request.method() == Method::POST {
         single::post(&shared, called, request, &id).await
     } else if request.method() == Method::GET {

@@ -52,11 +52,16 @@ pub(super) struct Known {
 }
 
 /// A request in our hands, until its answer is handed over whole.
-pub(super) struct InHand(Arc<Peer>);
+pub(super) struct InHand {
+    peer: Arc<Peer>,
+    listens: bool,
+}
 
 /// What a connection waits for.
 struct State {
     in_hand: usize,
+    /// Those in our hands whose peers only listen, for as long as they like.
+    listening: usize,
     has_called: bool,
     /// Since when there is nothing in our hands.
     quiet_since: Instant,
@@ -118,15 +123,15 @@ impl Peers {
         }
     }
 
-    /// Ends the connection that costs an honest client least: one that never called before one that did, and of those
-    /// the one that has been waited for longest. False if all are being served.
+    /// Ends the connection that costs an honest client least: one that never called before one that did, one that
+    /// only listens last, and of those the one that has been waited for longest. False if all are being served.
     ///
     /// Refusing the newest instead would let whoever came first keep everybody else out.
     pub(super) fn make_room(&self) -> bool {
         let mut known = self.known();
         let waited = known.iter().filter_map(|(number, peer)| {
             let state = peer.state();
-            Some(((state.has_called, state.waited_since()?), *number))
+            Some(((state.in_hand > 0, state.has_called, state.waited_since()?), *number))
         });
         let first = waited.min().and_then(|(_, number)| known.remove(&number));
         first.inspect(|peer| self.cut(peer)).is_some()
@@ -155,7 +160,7 @@ impl Peer {
         let mut state = self.state();
         (state.in_hand, state.has_called) = (state.in_hand + 1, true);
         (state.head_since, state.quiet_bytes) = (None, 0);
-        InHand(self.clone())
+        InHand { peer: self.clone(), listens: false }
     }
 
     /// So many bytes have come. What comes over HTTP/1.1 while no request is being answered is a head.
@@ -172,11 +177,15 @@ impl Peer {
         }
     }
 
-    /// Whether the socket took what was written.
-    pub(super) fn writes(&self, taken: bool) {
+    /// Whether the socket took what was written. Over HTTP/1.1 the rest of an answer is written when nothing is in our
+    /// hands any more: who takes it is not quiet.
+    pub(super) fn writes(&self, protocol: Protocol, taken: bool) {
         let mut state = self.state();
         if taken {
             state.blocked_since = None;
+            if state.in_hand == 0 && protocol == Protocol::Http1 {
+                state.quiet_since = Instant::now();
+            }
         } else {
             state.blocked_since.get_or_insert_with(Instant::now);
         }
@@ -209,14 +218,25 @@ impl Peer {
 
 impl InHand {
     pub(super) fn peer(&self) -> &Peer {
-        &self.0
+        &self.peer
+    }
+
+    /// Its peer only listens from now on. Strangers may do so, so it makes room when nobody else does.
+    pub(super) fn listens(mut self) -> Self {
+        let mut state = self.peer.state();
+        state.listening += 1;
+        state.quiet_since = Instant::now();
+        drop(state);
+        self.listens = true;
+        self
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.peer.state();
         state.in_hand -= 1;
+        state.listening -= usize::from(self.listens);
         if state.in_hand == 0 {
             state.quiet_since = Instant::now();
         }
@@ -227,6 +247,7 @@ impl State {
     fn new(now: Instant) -> Self {
         Self {
             in_hand: 0,
+            listening: 0,
             has_called: false,
             quiet_since: now,
             quiet_bytes: 0,
@@ -260,7 +281,7 @@ impl State {
 
     /// Since when the peer has been waited for; `None` if the peer waits for us.
     fn waited_since(&self) -> Option<Instant> {
-        let quiet = (self.in_hand == 0).then_some(self.quiet_since);
+        let quiet = (self.in_hand == self.listening).then_some(self.quiet_since);
         self.unread_since().into_iter().chain(quiet).min()
     }
 }
@@ -316,13 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_the_rest_of_an_answer_is_not_quiet() {
+        let peers = Peers::new(Limits::default(), Metrics::default());
+        let known = peers.meet(&CancellationToken::new(), &CancellationToken::new()).unwrap();
+        drop(known.peer.begin());
+        let since = |known: &Known| known.peer.state().quiet_since;
+        let before = since(&known);
+        known.peer.writes(Protocol::Http2, true);
+        assert_eq!(since(&known), before, "an answer to a ping");
+        known.peer.writes(Protocol::Http1, true);
+        assert!(since(&known) > before);
+    }
+
+    #[test]
     fn strangers_make_room_before_clients_and_who_is_served_never_does() {
         let peers = Peers::new(Limits::default(), Metrics::default());
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let [served, client, first, second] = std::array::from_fn(|_| peers.meet(&stop, &cut).unwrap());
+        let [served, listener, client, first, second] = std::array::from_fn(|_| peers.meet(&stop, &cut).unwrap());
         let _request = served.peer.begin();
+        let _stream = listener.peer.begin().listens();
         drop(client.peer.begin());
-        for next in [first, second, client] {
+        for next in [first, second, client, listener] {
             assert!(!next.peer.cut.is_cancelled() && peers.make_room() && next.peer.cut.is_cancelled());
         }
         assert!(!peers.make_room() && !served.peer.cut.is_cancelled());

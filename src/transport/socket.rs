@@ -51,7 +51,7 @@ impl Socket {
     }
 
     fn wrote(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.peer.writes(done.is_ready());
+        self.peer.writes(self.protocol, done.is_ready());
         done
     }
 }

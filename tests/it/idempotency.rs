@@ -198,3 +198,20 @@ async fn what_was_not_waited_for_is_answered_the_next_time() {
     let found = admin.call("auth.listApplications", json!({"nameContains": "slow"})).await;
     assert_eq!(found["applications"].as_array().map(Vec::len), Some(1));
 }
+
+/// oRPC's client puts calls together as they come: the same call stands at another place the next time.
+#[tokio::test]
+async fn a_call_with_a_key_of_its_own_is_known_wherever_it_stands_in_a_batch() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let call = |key: &str| {
+        let (url, body) = (format!("{}/api/catalog/createSystem", server.url), json!({"json": {"name": key}}));
+        json!({"url": url, "headers": {"Idempotency-Key": key}, "body": body})
+    };
+    for calls in [json!([call("a"), call("b")]), json!([call("b")]), json!([call("b"), call("a")])] {
+        let request = admin.request("POST", "/api/catalog/__batch__").header("x-orpc-batch", "buffered");
+        let request = request.header("content-type", "application/json").body(calls.to_string());
+        assert_eq!(Answer::of(request.send().await.unwrap()).await.status, 207);
+    }
+    assert_eq!(systems(&server).await, 2);
+}
