@@ -9,7 +9,6 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use socket2::SockRef;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -28,8 +27,6 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     let mut limits = edge.shared().limits;
     limits.connections = files::connections_max(&limits);
     let (builders, peers) = (Arc::new(Builders::new(&limits)), Peers::new(limits, edge.shared().metrics.clone()));
-    // Accepted sockets inherit it.
-    let _ = SockRef::from(&listener).set_send_buffer_size(SOCKET_BYTES_MAX);
     let (attended, cut) = (TaskTracker::new(), CancellationToken::new());
     let (farewell, closing) = (Arc::new(Farewell::new(stop.clone())), CancellationToken::new());
     let watch = tokio::spawn(peers.clone().watch(cut.clone()));
@@ -143,10 +140,6 @@ impl Builders {
         }
     }
 }
-
-/// What the system keeps of answers for a peer that does not read. By itself it would take some MiB for each, of memory
-/// that all sockets share. Enough for 5 MB/s around the world.
-const SOCKET_BYTES_MAX: usize = 256 * 1024;
 
 /// What an HTTP/2 stream may keep for a peer that does not read: with 256 streams 16 MiB a connection, where hyper's
 /// default allows 100.

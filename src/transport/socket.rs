@@ -1,6 +1,7 @@
 //! A socket that tells which protocol it carries, and whether its peer reads what is written.
 
 use super::peer::Peer;
+use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +11,10 @@ use tokio::net::TcpStream;
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the system keeps of answers for a peer that does not read. By itself it would take some MiB for each, of memory
+/// that all sockets share. Enough for 5 MB/s around the world.
+const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ impl Socket {
     pub(super) fn new(stream: TcpStream, peer: Arc<Peer>) -> Self {
         // Answers are small and written whole: waiting for more to send only adds latency.
         let _ = stream.set_nodelay(true);
+        // Of each socket, not once of the listener's: who connects before that is set would not inherit it.
+        let _ = SockRef::from(&stream).set_send_buffer_size(UNREAD_BYTES_MAX);
         Self { stream, peer, opening: Vec::new(), protocol: Protocol::Http2 }
     }
 
