@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -184,7 +186,8 @@ impl App {
         let keep = usage::keep(snapshot.clone(), database.clone(), following.clone());
         let ledger = edge.shared().ledger.clone();
         let forgetter = tokio::spawn(ending(stop.clone(), ledger.keep(following.clone())));
-        let (follower, keeper) = (tokio::spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
+        let apart = Apart::new()?;
+        let (follower, keeper) = (apart.spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
         let reporter =
             tokio::spawn(report_health(health, services, listener_of_health, stop.clone(), self.stop.clone()));
 
@@ -204,8 +207,37 @@ impl App {
         if timeout(CLOSING_MAX, foundation.kernel.database.close()).await.is_err() {
             tracing::warn!("the database did not close in time");
         }
+        drop(apart);
         drop(foundation.lock);
         done
+    }
+}
+
+/// A runtime of one thread for what must not wait in line with requests: the system gives each thread its share, also
+/// when those that serve are all busy.
+struct Apart {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Apart {
+    fn new() -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("apart").enable_all().build();
+        let runtime = runtime.map_err(|why| Error::Refused(format!("cannot start a thread: {why}")))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.handle.spawn(task)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for it here would block the thread of others.
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use super::{ApplicationId, Grants};
 use crate::database::{Changes, Database, Did, Ear, Reader, Timestamp, Writer};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,8 @@ const LOAD_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A pooler between us and PostgreSQL may not let anybody listen; asking it all the time would not change that.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+const SILENT: Error = Error::Unavailable("The database did not answer in time");
 
 /// Whose changes matter here.
 const PLUGIN: &str = "auth";
@@ -56,6 +59,18 @@ struct Inner {
     started: Instant,
     /// Milliseconds after `started` when the database was last known to have nothing newer. 0: not fresh.
     fresh_ms: AtomicU64,
+    follower: Follower,
+}
+
+/// Whoever follows the feed, and those who wait for its next look.
+#[derive(Default)]
+struct Follower {
+    is_there: AtomicBool,
+    /// How many looks were asked for.
+    asked: AtomicU64,
+    wakes: Notify,
+    /// Up to which of those it has looked.
+    looked: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -90,6 +105,7 @@ impl Snapshot {
             followed: tokio::sync::Mutex::new(-1),
             started: Instant::now(),
             fresh_ms: AtomicU64::new(0),
+            follower: Follower::default(),
         }));
         snapshot.refresh().await?;
         Ok(snapshot)
@@ -100,15 +116,14 @@ impl Snapshot {
         let mut followed = self.0.followed.lock().await;
         // Before the database is asked: the answer may be as old as the question.
         let asked = self.0.started.elapsed();
-        let silent = |_| Error::Unavailable("The database did not answer in time");
-        let mut store = timeout(PATIENCE, self.0.database.feed()).await.map_err(silent)??;
+        let mut store = timeout(PATIENCE, self.0.database.feed()).await.map_err(|_| SILENT)??;
         // All of it may take longer than a look at what changed, but not for ever.
         let patience = if *followed < 0 { LOAD_PATIENCE } else { PATIENCE };
         match timeout(patience, self.take_over(&mut store, &mut followed)).await {
             Ok(done) => done?,
-            Err(late) => {
+            Err(_) => {
                 store.abandon();
-                return Err(silent(late));
+                return Err(SILENT);
             }
         }
         let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
@@ -154,16 +169,36 @@ impl Snapshot {
 
     /// Takes over a change that this process has just committed. If that fails, nothing is decided until it succeeds.
     async fn settle(&self) {
-        if let Err(why) = self.refresh().await {
+        if let Err(why) = self.look_now().await {
             self.0.fresh_ms.store(0, Ordering::Release);
             tracing::error!(cause = %why, "a change of access was committed but cannot be read back; refusing until it can");
         }
     }
 
+    /// A look at the feed that begins from now on. The follower makes it if there is one: it does not wait in line with
+    /// requests, and two would wait for each other.
+    async fn look_now(&self) -> Result<()> {
+        let Follower { is_there, asked, wakes, looked } = &self.0.follower;
+        if !is_there.load(Ordering::Acquire) {
+            return self.refresh().await;
+        }
+        let number = asked.fetch_add(1, Ordering::AcqRel) + 1;
+        wakes.notify_one();
+        let mut looked = looked.subscribe();
+        let seen = looked.wait_for(|upto| *upto >= number);
+        timeout(LEASE, seen).await.is_ok_and(|seen| seen.is_ok()).then_some(()).ok_or(SILENT)
+    }
+
     /// Follows the feed until told to stop; tells `heard` whether the database answers.
+    ///
+    /// It wants a thread of its own: behind a few hundred requests that each read many rows, a task is polled too seldom
+    /// to keep the lease.
     pub async fn follow(self, stop: CancellationToken, heard: impl Fn(bool) + Send) {
         let (mut well, mut hearing) = (true, Hearing::default());
+        let follower = &self.0.follower;
+        follower.is_there.store(true, Ordering::Release);
         while stop.run_until_cancelled(self.next_look(&mut hearing)).await.is_some() {
+            let asked = follower.asked.load(Ordering::Acquire);
             let done = self.refresh().await;
             if let Err(why) = &done
                 && well
@@ -173,11 +208,15 @@ impl Snapshot {
                 tracing::info!("the database answers again");
             }
             well = done.is_ok();
+            if well {
+                follower.looked.send_replace(asked);
+            }
             heard(well);
         }
+        follower.is_there.store(false, Ordering::Release);
     }
 
-    /// Waits until looking at the feed is worth it: somebody notified, or it has been a while.
+    /// Waits until looking at the feed is worth it: somebody notified or asked, or it has been a while.
     async fn next_look(&self, hearing: &mut Hearing) {
         if hearing.ear.is_none() && hearing.tried_at.is_none_or(|at| at.elapsed() > LISTEN_AGAIN) {
             hearing.tried_at = Some(Instant::now());
@@ -190,8 +229,13 @@ impl Snapshot {
                 None => std::future::pending().await,
             }
         };
-        let is_lost = timeout(POLL_EVERY, listening).await == Ok(false);
-        if is_lost {
+        let woken = async {
+            tokio::select! {
+                hears = listening => hears,
+                () = self.0.follower.wakes.notified() => true,
+            }
+        };
+        if timeout(POLL_EVERY, woken).await == Ok(false) {
             hearing.ear = None;
         }
     }
