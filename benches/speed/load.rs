@@ -58,8 +58,20 @@ pub struct Load {
 /// Whoever answers nothing within this is broken.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Waits until it answers well. A server whose PostgreSQL got no time while another server had the core refuses until it
+/// has heard from it again, as it should.
+async fn settle(address: SocketAddr, ask: &Ask) -> Result<()> {
+    let given_up = Instant::now() + LONGEST;
+    while let Err(why) = once(address, ask).await {
+        ensure!(Instant::now() < given_up, "not ready: {why:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 /// Asks on all connections; counts what is answered after `warm` and within `time` from then.
 pub async fn run(address: SocketAddr, pid: u32, ask: &Ask, warm: Duration, time: Duration) -> Result<Load> {
+    settle(address, ask).await?;
     let mut connections = vec![];
     for _ in 0..CONNECTIONS {
         connections.push(Connection::open(address, ask).await?);

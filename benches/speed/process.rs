@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -62,29 +62,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits until it is ready.
+    /// Starts it, and waits until it is ready. What it cannot start with stands on our standard error.
     pub fn start(command: &mut Command) -> Result<Self> {
         let started = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let command = command.env("CHECKMATE_LOG", "off");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
         let mut key = None;
         while let Some(Ok(line)) = lines.next() {
             if let Some(address) = line.strip_prefix("listening on http://") {
                 let (ready, address) = (started.elapsed(), address.parse()?);
-                // Nobody reads its log from here on, and a full pipe would stop it.
-                if let Some(mut log) = child.stderr.take() {
-                    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                }
                 return Ok(Self { child, address, key, ready });
             }
             if line.trim().starts_with("ck_") {
                 key = Some(line.trim().to_owned());
             }
         }
-        let mut log = String::new();
-        child.stderr.take().context("a pipe")?.read_to_string(&mut log)?;
         let _ = child.wait();
-        bail!("a server did not start: {log}")
+        bail!("a server did not start; why stands above")
     }
 
     /// Its process: taskset replaces itself by what it starts.
