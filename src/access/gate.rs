@@ -10,6 +10,7 @@ use super::{Caller, Hashing, Identity, InstanceKey, Snapshot, Token};
 use crate::contract::Method;
 use crate::database::{Database, Deferred, Timestamp};
 use crate::error::{Error, Result};
+use crate::json::Value;
 use crate::world::Clock;
 use std::sync::Arc;
 
@@ -54,6 +55,13 @@ impl Admitted {
     #[must_use]
     pub fn deferring(self, to: Arc<Deferred>) -> Self {
         Self { deferred: Some(to), ..self }
+    }
+
+    /// The leave for the method that an input in JSON means; the build has checked that whoever may call the one may call
+    /// the other.
+    #[must_use]
+    pub fn meant_by(self, input: &Value<'_>) -> Self {
+        Self { method: self.method.meant_by(input), ..self }
     }
 
     /// Where the call leaves its transaction, if it does not commit.

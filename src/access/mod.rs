@@ -1,5 +1,6 @@
 //! Who is calling, and may they: keys, identities, permissions, and the one Gate that both protocols pass.
 
+pub mod actor;
 pub mod budget;
 pub mod caller;
 pub mod gate;

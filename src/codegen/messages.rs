@@ -42,7 +42,12 @@ fn write_serialize(code: &mut String, message: &Message) -> Result<()> {
     let mut body = String::new();
     for field in message.json_fields() {
         let (key, name) = (&field.json_name, &field.rust_name);
-        if field.repeated {
+        if let Some((of_key, of_value)) = &field.rules.map {
+            writeln!(
+                body,
+                "object.serialize_entry({key:?}, &encode::Map(|| self.{name}.iter().map(|item| (&item.{of_key}, &item.{of_value}))))?;"
+            )?;
+        } else if field.repeated {
             if !matches!(field.kind, FieldKind::Text | FieldKind::Message(_)) {
                 return Err(format!("{}.{name}: a list of this is not generated", message.full_name).into());
             }
@@ -89,7 +94,13 @@ fn write_dates(code: &mut String, message: &Message) -> Result<()> {
         let (key, name) = (&field.json_name, &field.rust_name);
         match &field.kind {
             FieldKind::Timestamp => writeln!(body, "if self.{name}.is_some() {{ found.date({key:?}); }}")?,
-            FieldKind::Message(_) => writeln!(body, "found.inside({key:?}, &self.{name});")?,
+            FieldKind::Message(_) => match &field.rules.map {
+                Some((of_key, of_value)) => writeln!(
+                    body,
+                    "found.inside_map({key:?}, self.{name}.iter().map(|item| (&*item.{of_key}, &item.{of_value})));"
+                )?,
+                None => writeln!(body, "found.inside({key:?}, &self.{name});")?,
+            },
             _ => {}
         }
     }

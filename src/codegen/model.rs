@@ -62,6 +62,8 @@ pub(super) struct Method {
     /// The plugins from whose data its answer follows, if that is all it follows from.
     pub(super) depends_on: Vec<String>,
     pub(super) aliases: Vec<String>,
+    /// The JSON name of the method that is meant without paging fields.
+    pub(super) unpaged: Option<String>,
     pub(super) bare_input: Option<String>,
     pub(super) bare_output: Option<String>,
 }
@@ -101,6 +103,8 @@ pub(super) struct Rules {
     pub(super) minimum: i64,
     pub(super) maximum: i64,
     pub(super) json_bytes_max: u32,
+    /// JSON writes the list as an object: the fields of an item that are key and value, as Rust names them.
+    pub(super) map: Option<(String, String)>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -175,6 +179,8 @@ impl Contract {
         contract.mark_directions()?;
         contract.check_permissions()?;
         contract.check_names()?;
+        contract.check_unpaged()?;
+        contract.check_maps()?;
         Ok(contract)
     }
 
@@ -224,6 +230,47 @@ impl Contract {
             let short = name.rsplit('.').next().unwrap_or(name);
             if !messages.insert(short) {
                 return Err(format!("{name}: another package has a message of this name").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever may call a paged list may call the one that stands for it without paging fields.
+    fn check_unpaged(&self) -> Result<()> {
+        for service in &self.services {
+            for method in &service.methods {
+                let Some(name) = &method.unpaged else { continue };
+                let other = service.methods.iter().find(|other| other.json_name == *name);
+                let is_alike = |other: &Method| {
+                    (&other.permissions, other.service_only, other.query)
+                        == (&method.permissions, method.service_only, method.query)
+                };
+                if !other.is_some_and(is_alike) {
+                    return Err(format!("{}: unpaged is no method with the same access", method.path).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A list that JSON shows as an object consists of messages with these fields, and is never read.
+    fn check_maps(&self) -> Result<()> {
+        for message in self.messages.values() {
+            for field in &message.fields {
+                let Some((key, value)) = &field.rules.map else { continue };
+                let item = match &field.kind {
+                    FieldKind::Message(name) if field.repeated && !message.is_input => self.messages.get(name),
+                    _ => None,
+                };
+                let has =
+                    |name: &String| item.is_some_and(|item| item.fields.iter().any(|field| field.proto_name == *name));
+                if !has(key) || !has(value) {
+                    return Err(format!(
+                        "{}.{}: map_key and map_value do not fit",
+                        message.full_name, field.proto_name
+                    )
+                    .into());
+                }
             }
         }
         Ok(())
@@ -349,6 +396,7 @@ impl Options {
             query: number(&options, "idempotency_level") == 1,
             depends_on: texts(&cache, "depends_on"),
             aliases: texts(&json, "aliases"),
+            unpaged: Some(text(&json, "unpaged").to_lower_camel_case()).filter(|name| !name.is_empty()),
             bare_input: Some(text(&json, "input")).filter(|field| !field.is_empty()),
             bare_output: Some(text(&json, "output")).filter(|field| !field.is_empty()),
         };
@@ -401,6 +449,7 @@ impl Options {
             minimum: signed(&options, "minimum"),
             maximum: signed(&options, "maximum"),
             json_bytes_max: unsigned(&options, "json_bytes_max"),
+            map: Some((text(&options, "map_key"), text(&options, "map_value"))).filter(|(key, _)| !key.is_empty()),
         };
         let repeated = field.cardinality() == Cardinality::Repeated;
         let optional = field.supports_presence() && !repeated;

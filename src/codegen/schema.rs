@@ -75,7 +75,11 @@ fn object(contract: &Contract, name: &str, refs: Refs, is_input: bool) -> Value 
 
 fn field_schema(contract: &Contract, field: &Field, refs: Refs, is_input: bool) -> Value {
     let one = value_schema(contract, field, refs, is_input);
-    let mut schema = if field.repeated {
+    let mut schema = if let (Some((_, value)), FieldKind::Message(item)) = (&field.rules.map, &field.kind) {
+        let shown = bare_field(contract, item, Some(value));
+        let values = shown.map_or_else(|| json!({}), |shown| field_schema(contract, shown, refs, is_input));
+        json!({"type": "object", "additionalProperties": values})
+    } else if field.repeated {
         let mut list = json!({"type": "array", "items": one});
         if field.rules.items_max > 0 {
             list["maxItems"] = json!(field.rules.items_max);

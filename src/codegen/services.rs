@@ -32,7 +32,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
         writeln!(
             code,
             "Method {{ plugin: {:?}, name: {:?}, aliases: &{:?}, path: {:?}, doc: {:?}, permissions: &{:?},
-               service_only: {}, query: {}, depends_on: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
+               service_only: {}, query: {}, depends_on: &{:?}, unpaged: {:?}, input_schema: {:?}, output_schema: {:?} }},",
             service.plugin,
             method.json_name,
             method.aliases,
@@ -42,6 +42,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
             method.service_only,
             method.query,
             method.depends_on,
+            method.unpaged,
             schema::input(contract, method).to_string(),
             schema::output(contract, method).to_string(),
         )?;

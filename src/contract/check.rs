@@ -73,6 +73,15 @@ impl<'c> Checker<'c> {
         self.inside(key, |check| check.here(message));
     }
 
+    /// Reports a violation of an item of a list.
+    pub fn item_issue(&mut self, key: &str, index: usize, message: impl Into<String>) {
+        self.inside(key, |check| {
+            check.path.push_index(index);
+            check.here(message);
+            check.path.pop();
+        });
+    }
+
     /// A text that always has a value.
     pub fn text(&mut self, key: &str, text: &mut String, rule: &Text) {
         self.inside(key, |check| check.one_text(text, rule));

@@ -95,6 +95,14 @@ impl Issues {
         issues
     }
 
+    /// Adds a violation of an item of a list.
+    pub fn add_item(&mut self, key: &str, index: usize, message: impl Into<String>) {
+        let mut path = Path::default();
+        path.push_key(key);
+        path.push_index(index);
+        self.add(&path, message);
+    }
+
     /// Adds a violation, unless this place, or one around it, has one already: the first says what is wrong.
     pub fn add(&mut self, path: &Path, message: impl Into<String>) {
         if self.0.len() < Self::MAX && !self.0.iter().any(|known| known.path.covers(path)) {

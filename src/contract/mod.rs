@@ -13,6 +13,7 @@ pub use check::{Checker, Rules, Validate};
 pub use dispatch::{Checks, Mount};
 pub use page::{Page, PageKey, Paged, Row};
 
+use crate::json::Value;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -53,6 +54,9 @@ pub struct Method {
     pub query: bool,
     /// The plugins from whose data alone its answer follows; none: its answer is not kept.
     pub depends_on: &'static [&'static str],
+    /// The name of the method that JSON means when the input has no paging fields: existing clients know the name of this
+    /// one for a list that is not paged.
+    pub unpaged: Option<&'static str>,
     /// JSON Schema of its input, as text.
     pub input_schema: &'static str,
     /// JSON Schema of its result, as text.
@@ -60,6 +64,17 @@ pub struct Method {
 }
 
 impl Method {
+    /// The method that an input in JSON means.
+    #[must_use]
+    pub fn meant_by(&'static self, input: &Value<'_>) -> &'static Self {
+        let Some(unpaged) = self.unpaged else { return self };
+        let is_paged = match input {
+            Value::Object(entries) => entries.iter().any(|(key, _)| matches!(&**key, "pageSize" | "pageToken")),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => false,
+        };
+        if is_paged { self } else { method_named(self.plugin, unpaged).unwrap_or(self) }
+    }
+
     /// The name or alias that was asked for, as the contract has it.
     #[must_use]
     pub fn known_as(&self, name: &str) -> &'static str {

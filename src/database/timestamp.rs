@@ -25,6 +25,13 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) / 1_000_000
     }
 
+    /// When something is changed that was last changed at this time: now, but at least a millisecond later. Times are shown
+    /// in milliseconds, and two changes must not look like one.
+    #[must_use]
+    pub fn next(self, now: Self) -> Self {
+        now.max(Self(self.0.saturating_add(1_000)))
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn millis(self) -> i64 {

@@ -33,9 +33,10 @@ pub struct DatePaths {
     found: Vec<Vec<Step>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Step {
     Key(&'static str),
+    Entry(String),
     Index(usize),
 }
 
@@ -50,6 +51,19 @@ impl DatePaths {
     /// There may be dates inside of what is under this key.
     pub fn inside(&mut self, key: &'static str, value: &impl Dates) {
         self.step(Step::Key(key), value);
+    }
+
+    /// There may be dates inside of the entries of the object under this key.
+    pub fn inside_map<'v, D: Dates + 'v>(
+        &mut self,
+        key: &'static str,
+        entries: impl Iterator<Item = (&'v str, &'v D)>,
+    ) {
+        self.here.push(Step::Key(key));
+        for (entry, value) in entries {
+            self.step(Step::Entry(entry.to_owned()), value);
+        }
+        self.here.pop();
     }
 
     /// Whether there is none.
@@ -82,6 +96,7 @@ impl Serialize for Revived<'_> {
         for step in self.0 {
             match step {
                 Step::Key(key) => item.serialize_element(key)?,
+                Step::Entry(key) => item.serialize_element(key)?,
                 Step::Index(index) => item.serialize_element(index)?,
             }
         }

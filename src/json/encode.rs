@@ -29,6 +29,21 @@ impl Serialize for Time<'_> {
     }
 }
 
+/// Keys and values as an object.
+pub struct Map<F>(pub F);
+
+impl<F, I, K, V> Serialize for Map<F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item = (K, V)>,
+    K: Serialize,
+    V: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map((self.0)())
+    }
+}
+
 /// `google.protobuf.Struct` as an object, keys sorted.
 pub struct Object<'a>(pub &'a prost_types::Struct);
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod catalog;
+pub mod incident;
 
 use crate::access::{Hashing, InstanceKey, Snapshot};
 use crate::contract::{Mount, Page, PageKey, Paged};
@@ -33,6 +34,7 @@ pub struct Kernel {
 pub fn mount(kernel: &Kernel, mount: &mut Mount) {
     auth::mount(kernel, mount);
     catalog::mount(kernel, mount);
+    incident::mount(kernel, mount);
 }
 
 impl Kernel {

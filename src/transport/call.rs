@@ -37,6 +37,7 @@ pub(super) fn prepare(
     freshness: Freshness,
     once: Option<Once>,
 ) -> Result<Ready> {
+    let admitted = admitted.meant_by(input);
     let method = admitted.method();
     let mut pledge = None;
     if !method.depends_on.is_empty() {

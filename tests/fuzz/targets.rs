@@ -8,7 +8,7 @@ use checkmate::contract::dispatch::Checks;
 use checkmate::contract::page::{Page, PageKey, Row};
 use checkmate::error::Error;
 use checkmate::json::{Decode, Decoder, Value, decode, encode};
-use checkmate::proto::checkmate::{auth::v1 as auth, catalog::v1 as catalog};
+use checkmate::proto::checkmate::{auth::v1 as auth, catalog::v1 as catalog, incident::v1 as incident};
 use checkmate::transport::fuzzing;
 use prost::Message;
 use serde::Serialize;
@@ -333,4 +333,15 @@ methods! {
     catalog: AddSystemContactRequest => AddSystemContactResponse,
     catalog: RemoveSystemContactRequest => RemoveSystemContactResponse,
     catalog: NotifySystemSubscribersRequest => NotifySystemSubscribersResponse,
+    incident: GetIncidentsRequest => GetIncidentsResponse,
+    incident: ListIncidentsRequest => ListIncidentsResponse,
+    incident: GetIncidentRequest => GetIncidentResponse,
+    incident: GetIncidentsForSystemRequest => GetIncidentsForSystemResponse,
+    incident: GetBulkIncidentsForSystemsRequest => GetBulkIncidentsForSystemsResponse,
+    incident: CreateIncidentRequest => CreateIncidentResponse,
+    incident: UpdateIncidentRequest => UpdateIncidentResponse,
+    incident: IncidentServiceAddUpdateRequest => IncidentServiceAddUpdateResponse,
+    incident: ResolveIncidentRequest => ResolveIncidentResponse,
+    incident: DeleteIncidentRequest => DeleteIncidentResponse,
+    incident: HasActiveIncidentWithSuppressionRequest => HasActiveIncidentWithSuppressionResponse,
 }

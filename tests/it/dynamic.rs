@@ -100,7 +100,8 @@ fn contractual(descriptor: &MessageDescriptor, value: &Value) -> Value {
         match value.get(field.json_name()) {
             Some(value) if !(value.is_null() && is_nullable(&field)) => {
                 let lower = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
-                out.insert(field.json_name().into(), each(&field, value, &contractual, &lower));
+                let value = each(&field, value, &contractual, &lower);
+                out.insert(field.json_name().into(), as_map(&field, value));
             }
             _ if is_nullable(&field) => drop(out.insert(field.json_name().into(), Value::Null)),
             _ => {}
@@ -109,11 +110,31 @@ fn contractual(descriptor: &MessageDescriptor, value: &Value) -> Value {
     Value::Object(out)
 }
 
-fn is_nullable(field: &FieldDescriptor) -> bool {
+/// A list that the contract shows as an object.
+fn as_map(field: &FieldDescriptor, value: Value) -> Value {
+    let option = |name| field_option(field, name).as_str().unwrap().to_owned();
+    let (key, shown) = (option("map_key"), option("map_value"));
+    if key.is_empty() {
+        return value;
+    }
+    let json_name = |name: &str| {
+        let Kind::Message(item) = field.kind() else { panic!("a map of messages") };
+        item.get_field_by_name(name).unwrap().json_name().to_owned()
+    };
+    let (key, shown) = (json_name(&key), json_name(&shown));
+    let entry = |item: &Value| (item[&key].as_str().unwrap().to_owned(), item[&shown].clone());
+    Value::Object(value.as_array().unwrap().iter().map(entry).collect())
+}
+
+fn field_option(field: &FieldDescriptor, name: &str) -> prost_reflect::Value {
     let extension = POOL.get_extension_by_name("checkmate.options.v1.field").unwrap();
     let options = field.options();
     let rules = options.get_extension(&extension);
-    rules.as_message().unwrap().get_field_by_name("nullable").unwrap().as_bool().unwrap()
+    rules.as_message().unwrap().get_field_by_name(name).unwrap().into_owned()
+}
+
+fn is_nullable(field: &FieldDescriptor) -> bool {
+    field_option(field, "nullable").as_bool().unwrap()
 }
 
 fn each(

@@ -15,6 +15,8 @@ async fn outcome(caller: &Caller, procedure: &str, fixture: &Fixture) -> &'stati
         answer if answer.status == 401 => "401",
         answer if answer.status == 403 => "403",
         answer if answer.status == 200 || answer.status == 404 => "yes",
+        // What it refers to does not exist.
+        answer if answer.status == 400 && answer.text.contains("not found") => "yes",
         answer => panic!("{procedure}: {}", answer.text),
     };
     let (plugin, name) = procedure.split_once('.').unwrap();
@@ -31,6 +33,7 @@ async fn outcome(caller: &Caller, procedure: &str, fixture: &Fixture) -> &'stati
     let grpc = match caller.grpc(procedure, &sample).await {
         Ok(_) => "yes",
         Err(status) if status.code() == Code::NotFound => "yes",
+        Err(status) if status.code() == Code::InvalidArgument && status.message().contains("not found") => "yes",
         Err(status) if status.code() == Code::Unauthenticated => "401",
         Err(status) if status.code() == Code::PermissionDenied => "403",
         Err(status) => panic!("{procedure}: {status}"),

@@ -16,6 +16,9 @@ pub struct Fixture {
     pub doomed_application: String,
     pub role: String,
     pub doomed_role: String,
+    pub incident: String,
+    pub unresolved_incident: String,
+    pub doomed_incident: String,
 }
 
 impl Fixture {
@@ -34,6 +37,9 @@ impl Fixture {
             doomed_application: id(),
             role: id(),
             doomed_role: id(),
+            incident: id(),
+            unresolved_incident: id(),
+            doomed_incident: id(),
         }
     }
 
@@ -49,6 +55,7 @@ impl Fixture {
             make("catalog.createSystem", json!({"name": "web", "owner": "ops", "metadata": {"tier": 1}})).await,
             make("catalog.createGroup", json!({"name": "all"})).await,
         );
+        let incident = |title: &str| json!({"title": title, "severity": "major", "systemIds": [system]});
         let contact = json!({"systemId": system, "type": "mailbox", "email": "ops@example.org", "label": "on call"});
         Self {
             contact: make("catalog.addSystemContact", contact).await,
@@ -60,6 +67,9 @@ impl Fixture {
             doomed_application: make("auth.createApplication", json!({"name": "old"})).await,
             role: make("auth.createRole", json!({"name": "writer", "permissions": ["catalog.*"]})).await,
             doomed_role: make("auth.createRole", json!({"name": "old", "permissions": []})).await,
+            incident: make("incident.createIncident", incident("slow")).await,
+            unresolved_incident: make("incident.createIncident", incident("down")).await,
+            doomed_incident: make("incident.createIncident", incident("old")).await,
             system,
             group,
         }
@@ -124,6 +134,24 @@ impl Fixture {
             "catalog.notifySystemSubscribers" => {
                 json!({"systemId": self.system, "title": "t", "body": "b", "importance": "warning"})
             }
+            "incident.getIncidents" => json!({"includeResolved": true}),
+            "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
+            "incident.getIncident" => json!({"id": self.incident}),
+            "incident.getIncidentsForSystem" | "incident.hasActiveIncidentWithSuppression" => {
+                json!({"systemId": self.system})
+            }
+            "incident.getBulkIncidentsForSystems" => json!({"systemIds": [self.system]}),
+            "incident.createIncident" => json!({
+                "title": " disk full ", "description": null, "severity": "critical",
+                "systemIds": [self.system],
+                "initialMessage": "looking"
+            }),
+            "incident.updateIncident" => json!({"id": self.incident, "description": "since noon", "severity": "minor"}),
+            "incident.addUpdate" => {
+                json!({"incidentId": self.incident, "message": "found it", "statusChange": "identified"})
+            }
+            "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
+            "incident.deleteIncident" => json!(self.doomed_incident),
             other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
         }
     }

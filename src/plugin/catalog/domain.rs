@@ -5,6 +5,7 @@ use crate::database::Timestamp;
 use crate::database::id::id;
 use crate::error::{Error, Result};
 use crate::proto::checkmate::catalog::v1 as pb;
+use std::collections::HashSet;
 
 id! {
     /// A system.
@@ -148,6 +149,22 @@ pub fn must_have_room(what: &str, count: i64, max: i64) -> Result<()> {
         return Err(Error::Refused(format!("{what} has {max} already")));
     }
     Ok(())
+}
+
+/// Checks the systems that something touches: at least one where they are needed, each once.
+pub fn check_touched(ids: &[String], is_needed: bool, check: &mut Checker<'_>) {
+    let mut seen = HashSet::new();
+    if ids.is_empty() && is_needed {
+        check.issue("systemIds", "Must have at least one item");
+    }
+    for (index, id) in ids.iter().enumerate().filter(|(_, id)| !seen.insert(*id)) {
+        check.item_issue("systemIds", index, format!("Stands there twice: {id}"));
+    }
+}
+
+/// Ids of systems.
+pub fn parse_systems(ids: &[String]) -> Result<Vec<SystemId>> {
+    ids.iter().map(|id| SystemId::parse(id)).collect()
 }
 
 /// Rows of the catalog stand in the order of their ids.

@@ -4,11 +4,13 @@ use super::domain::{self, Contact, ContactId, ContactKind, Group, GroupId, Syste
 use super::message;
 use crate::access::Call;
 use crate::contract::Page;
+use crate::contract::issue::Issues;
 use crate::database::Reader;
 use crate::error::{Error, Reply, Result, reply};
 use crate::json::encode;
 use crate::plugin::Kernel;
 use crate::proto::checkmate::catalog::v1::{self as pb, catalog_service_server::CatalogService};
+use std::collections::HashSet;
 use tonic::Request;
 
 /// The service.
@@ -324,9 +326,20 @@ impl Catalog {
 }
 
 impl Reader {
-    async fn must_have_system(&mut self, id: &str) -> Result<System> {
+    pub(in crate::plugin) async fn must_have_system(&mut self, id: &str) -> Result<System> {
         let id = SystemId::parse(id)?;
         self.system(id).await?.ok_or_else(|| missing("System", id))
+    }
+
+    /// These systems, in the order written; BAD_REQUEST that names those that do not exist.
+    pub(in crate::plugin) async fn must_know_systems(&mut self, ids: &[String]) -> Result<Vec<SystemId>> {
+        let wanted = domain::parse_systems(ids)?;
+        let known: HashSet<_> = self.known_systems(&wanted).await?.into_iter().map(|(id,)| id).collect();
+        let mut issues = Issues::default();
+        for (index, id) in wanted.iter().enumerate().filter(|(_, id)| !known.contains(id)) {
+            issues.add_item("systemIds", index, format!("System not found: {id}"));
+        }
+        if issues.is_empty() { Ok(wanted) } else { Err(Error::Invalid(issues)) }
     }
 
     async fn must_have_group(&mut self, id: &str) -> Result<Group> {

@@ -1,0 +1,13 @@
+//! Incidents: what went wrong, which systems it touched, and what was done.
+
+pub mod domain;
+mod message;
+mod service;
+mod store;
+
+use super::Kernel;
+use crate::contract::{Mount, generated};
+
+pub(super) fn mount(kernel: &Kernel, mount: &mut Mount) {
+    generated::mount_incident_service(service::Incidents::new(kernel.clone()), mount);
+}

@@ -1,0 +1,371 @@
+//! Every statement about incidents.
+
+use super::domain::{Incident, IncidentId, Severity, Status, Update};
+use crate::contract::Page;
+use crate::database::search::{containing, folded};
+use crate::database::{Reader, Timestamp, Writer, sql};
+use crate::error::Result;
+use crate::plugin::catalog::domain::SystemId;
+use uuid::Uuid;
+
+/// Which incidents are wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    pub(super) status: Option<Status>,
+    pub(super) severity: Option<Severity>,
+    pub(super) system: Option<SystemId>,
+    pub(super) created_from: Option<Timestamp>,
+    pub(super) created_before: Option<Timestamp>,
+    pub(super) text: Option<String>,
+    pub(super) includes_resolved: bool,
+}
+
+/// Before which incident a page starts: the newest come first.
+fn before(page: &Page) -> (Timestamp, Uuid) {
+    let position = page.after.as_deref().and_then(|after| after.split_once(':'));
+    let known = position.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), Uuid::try_parse(id).ok()?)));
+    known.unwrap_or((Timestamp(i64::MAX), Uuid::max()))
+}
+
+impl Reader {
+    /// Newest first.
+    ///
+    /// A statement for each index: the databases plan before they know which filters there are.
+    pub(super) async fn incidents(&mut self, page: &Page, filter: &Filter) -> Result<Vec<Incident>> {
+        let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
+        let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
+        let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
+        if let Some(system) = filter.system {
+            return sql!(
+                self,
+                fetch_all as Incident,
+                "select incident.id, incident.title, incident.description, incident.severity, incident.status,
+                     incident.suppress_notifications, incident.created_by_kind, incident.created_by_id, incident.created_by_name,
+                     incident.created_at, incident.updated_at, incident.resolved_at
+                 from incident_system as link join incident on incident.id = link.incident_id
+                 where link.system_id = $10 and (link.created_at, link.incident_id) < ($1, $2)
+                   and ($3 is null or status = $3) and ($4 is null or severity = $4)
+                   and link.created_at >= $5 and link.created_at < $6
+                   and ($7 is null or search_text like coalesce($7, '') escape '!')
+                   and ($8 or link.is_active)
+                 order by link.created_at desc, link.incident_id desc limit $9",
+                at,
+                id,
+                filter.status,
+                filter.severity,
+                from,
+                before,
+                text,
+                filter.includes_resolved,
+                page.limit(),
+                system
+            );
+        }
+        match (filter.status, filter.severity, filter.includes_resolved) {
+            (Some(status), ..) => sql!(
+                self,
+                fetch_all as Incident,
+                "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                 from incident
+                 where status = $3 and (created_at, id) < ($1, $2)
+                   and ($4 is null or severity = $4) and created_at >= $5 and created_at < $6
+                   and ($7 is null or search_text like coalesce($7, '') escape '!')
+                 order by created_at desc, id desc limit $8",
+                at,
+                id,
+                status,
+                filter.severity,
+                from,
+                before,
+                text,
+                page.limit()
+            ),
+            (None, Some(severity), _) => sql!(
+                self,
+                fetch_all as Incident,
+                "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                 from incident
+                 where severity = $3 and (created_at, id) < ($1, $2)
+                   and ($4 or is_active) and created_at >= $5 and created_at < $6
+                   and ($7 is null or search_text like coalesce($7, '') escape '!')
+                 order by created_at desc, id desc limit $8",
+                at,
+                id,
+                severity,
+                filter.includes_resolved,
+                from,
+                before,
+                text,
+                page.limit()
+            ),
+            (None, None, false) => sql!(
+                self,
+                fetch_all as Incident,
+                "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                 from incident
+                 where is_active and (created_at, id) < ($1, $2)
+                   and created_at >= $3 and created_at < $4
+                   and ($5 is null or search_text like coalesce($5, '') escape '!')
+                 order by created_at desc, id desc limit $6",
+                at,
+                id,
+                from,
+                before,
+                text,
+                page.limit()
+            ),
+            (None, None, true) => sql!(
+                self,
+                fetch_all as Incident,
+                "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                 from incident
+                 where (created_at, id) < ($1, $2)
+                   and created_at >= $3 and created_at < $4
+                   and ($5 is null or search_text like coalesce($5, '') escape '!')
+                 order by created_at desc, id desc limit $6",
+                at,
+                id,
+                from,
+                before,
+                text,
+                page.limit()
+            ),
+        }
+    }
+
+    pub(super) async fn incident(&mut self, id: IncidentId) -> Result<Option<Incident>> {
+        sql!(
+            self,
+            fetch_optional as Incident,
+            "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at from incident where id = $1",
+            id
+        )
+    }
+
+    /// What is wrong with these systems, newest first; a system and an incident of it in each row.
+    pub(super) async fn active_incidents(
+        &mut self,
+        systems: &[SystemId],
+        limit: usize,
+    ) -> Result<Vec<(SystemId, IncidentId)>> {
+        sql!(
+            self,
+            fetch_all as (SystemId, IncidentId),
+            {
+                sqlite: "select system_id, incident_id from incident_system
+                         where system_id in (select unhex(value) from json_each($1)) and is_active
+                         order by system_id, created_at desc, incident_id desc limit $2",
+                postgres: "select system_id, incident_id from incident_system
+                           where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
+                             and is_active
+                           order by system_id, created_at desc, incident_id desc limit $2",
+            },
+            hex(systems.iter().map(|system| system.0)),
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        )
+    }
+
+    /// In no order.
+    pub(super) async fn incidents_of(&mut self, ids: &[IncidentId]) -> Result<Vec<Incident>> {
+        sql!(
+            self,
+            fetch_all as Incident,
+            {
+                sqlite: "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                         from incident where id in (select unhex(value) from json_each($1))",
+                postgres: "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                           from incident
+                           where id in (select value::uuid from json_array_elements_text(cast($1 as json)))",
+            },
+            hex(ids.iter().map(|id| id.0))
+        )
+    }
+
+    /// Which systems these incidents touch, oldest system first.
+    pub(super) async fn links(&mut self, ids: &[IncidentId], limit: usize) -> Result<Vec<(IncidentId, SystemId)>> {
+        sql!(
+            self,
+            fetch_all as (IncidentId, SystemId),
+            {
+                sqlite: "select incident_id, system_id from incident_system
+                         where incident_id in (select unhex(value) from json_each($1))
+                         order by incident_id, system_id limit $2",
+                postgres: "select incident_id, system_id from incident_system
+                           where incident_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
+                           order by incident_id, system_id limit $2",
+            },
+            hex(ids.iter().map(|id| id.0)),
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        )
+    }
+
+    /// Oldest first.
+    pub(super) async fn updates(&mut self, id: IncidentId) -> Result<Vec<Update>> {
+        sql!(
+            self,
+            fetch_all as Update,
+            "select id, incident_id, message, status_change, created_by_kind, created_by_id, created_by_name, created_at
+             from incident_update where incident_id = $1 order by place",
+            id
+        )
+    }
+
+    pub(super) async fn count_updates(&mut self, id: IncidentId) -> Result<i64> {
+        let (count,) =
+            sql!(self, fetch_one as (i64,), "select count(*) from incident_update where incident_id = $1", id)?;
+        Ok(count)
+    }
+
+    pub(super) async fn has_suppressing_incident(&mut self, system: SystemId) -> Result<bool> {
+        let found = sql!(
+            self,
+            fetch_optional as (IncidentId,),
+            "select incident.id from incident_system as link join incident on incident.id = link.incident_id
+             where link.system_id = $1 and link.is_active and incident.suppress_notifications limit 1",
+            system
+        )?;
+        Ok(found.is_some())
+    }
+}
+
+impl Writer {
+    /// The incident, and nobody else changes it until the end of the transaction.
+    pub(super) async fn lock_incident(&mut self, id: IncidentId) -> Result<Option<Incident>> {
+        sql!(
+            self,
+            fetch_optional as Incident,
+            {
+                sqlite: "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                         from incident where id = $1",
+                postgres: "select id, title, description, severity, status,
+                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
+                 created_at, updated_at, resolved_at
+                           from incident where id = $1 for update",
+            },
+            id
+        )
+    }
+
+    pub(super) async fn insert_incident(&mut self, new: &Incident) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "insert into incident
+                 (id, title, description, search_text, severity, status, is_active, suppress_notifications,
+                  created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            new.id,
+            &new.title,
+            &new.description,
+            folded(&new.searched()),
+            new.severity,
+            new.status,
+            new.is_active(),
+            new.suppress_notifications,
+            new.created_by.kind,
+            &new.created_by.id,
+            &new.created_by.name,
+            new.created_at,
+            new.updated_at,
+            new.resolved_at
+        )
+    }
+
+    pub(super) async fn save_incident(&mut self, changed: &Incident) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update incident set title = $2, description = $3, search_text = $4, severity = $5, status = $6,
+                 is_active = $7, suppress_notifications = $8, updated_at = $9, resolved_at = $10
+             where id = $1",
+            changed.id,
+            &changed.title,
+            &changed.description,
+            folded(&changed.searched()),
+            changed.severity,
+            changed.status,
+            changed.is_active(),
+            changed.suppress_notifications,
+            changed.updated_at,
+            changed.resolved_at
+        )
+    }
+
+    /// Says of its links what it has become.
+    pub(super) async fn save_activity(&mut self, changed: &Incident) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update incident_system set is_active = $2 where incident_id = $1",
+            changed.id,
+            changed.is_active()
+        )
+    }
+
+    /// The systems that it touches from now on, and no others.
+    pub(super) async fn link(&mut self, incident: &Incident, systems: &[SystemId]) -> Result<()> {
+        sql!(self, execute, "delete from incident_system where incident_id = $1", incident.id)?;
+        sql!(
+            self,
+            execute,
+            {
+                sqlite: "insert into incident_system (incident_id, system_id, is_active, created_at)
+                         select $1, unhex(value), $2, $3 from json_each($4)",
+                postgres: "insert into incident_system (incident_id, system_id, is_active, created_at)
+                           select $1, value::uuid, $2, $3 from json_array_elements_text(cast($4 as json))",
+            },
+            incident.id,
+            incident.is_active(),
+            incident.created_at,
+            hex(systems.iter().map(|system| system.0))
+        )?;
+        Ok(())
+    }
+
+    /// At the end of its timeline. Whoever calls holds the incident.
+    pub(super) async fn append_update(&mut self, new: &Update) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "insert into incident_update
+                 (incident_id, place, id, message, status_change, created_by_kind, created_by_id, created_by_name,
+                  created_at)
+             select $1, coalesce(max(place), 0) + 1, $2, $3, $4, $5, $6, $7, $8
+             from incident_update where incident_id = $1",
+            new.incident_id,
+            new.id,
+            &new.message,
+            new.status_change,
+            new.created_by.kind,
+            &new.created_by.id,
+            &new.created_by.name,
+            new.created_at
+        )
+    }
+
+    /// Its timeline and links go with it.
+    pub(super) async fn delete_incident(&mut self, id: IncidentId) -> Result<u64> {
+        sql!(self, execute, "delete from incident where id = $1", id)
+    }
+}
+
+/// Ids as one bind: a JSON list of 32 hex digits each, which both databases read.
+fn hex(ids: impl Iterator<Item = Uuid>) -> String {
+    serde_json::Value::from(ids.map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string()
+}
