@@ -119,13 +119,11 @@ impl Snapshot {
         let mut store = timeout(PATIENCE, self.0.database.feed()).await.map_err(|_| SILENT)??;
         // All of it may take longer than a look at what changed, but not for ever.
         let patience = if *followed < 0 { LOAD_PATIENCE } else { PATIENCE };
-        match timeout(patience, self.take_over(&mut store, &mut followed)).await {
-            Ok(done) => done?,
-            Err(_) => {
-                store.abandon();
-                return Err(SILENT);
-            }
-        }
+        let Ok(done) = timeout(patience, self.take_over(&mut store, &mut followed)).await else {
+            store.abandon();
+            return Err(SILENT);
+        };
+        done?;
         let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
         self.0.fresh_ms.store(millis.max(1), Ordering::Release);
         Ok(())
@@ -197,7 +195,7 @@ impl Snapshot {
         let (mut well, mut hearing) = (true, Hearing::default());
         let follower = &self.0.follower;
         follower.is_there.store(true, Ordering::Release);
-        while stop.run_until_cancelled(self.next_look(&mut hearing)).await.is_some() {
+        while stop.run_until_cancelled(Box::pin(self.next_look(&mut hearing))).await.is_some() {
             let asked = follower.asked.load(Ordering::Acquire);
             let done = self.refresh().await;
             if let Err(why) = &done

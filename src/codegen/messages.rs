@@ -238,7 +238,7 @@ fn write_check(body: &mut String, message: &Message, field: &Field) -> Result<()
             for other in message.json_fields().filter(|other| !other.rules.required) {
                 let clears = other.rules.nullable || other.repeated;
                 let fine = if clears { "true".to_owned() } else { format!("self.{}.is_some()", other.rust_name) };
-                write!(known, "({:?}, {fine}),", other.proto_name)?;
+                write!(known, "({:?}, {:?}, {fine}),", other.proto_name, other.json_name)?;
             }
             writeln!(body, "check.mask({key:?}, self.{name}.as_ref(), &[{known}]);")?;
         }

@@ -3,6 +3,8 @@
 //! Whatever the generator could get wrong without notice is refused here, with the name of the culprit.
 
 // The path is written out because the tests of what is refused read this file, too.
+#[path = "agreement.rs"]
+mod agreement;
 #[path = "value.rs"]
 mod value;
 
@@ -62,7 +64,7 @@ pub(super) struct Method {
     /// The plugins from whose data its answer follows, if that is all it follows from.
     pub(super) depends_on: Vec<String>,
     pub(super) aliases: Vec<String>,
-    /// The JSON name of the method that is meant without paging fields.
+    /// The JSON name of the method that is meant by an input that it knows.
     pub(super) unpaged: Option<String>,
     pub(super) bare_input: Option<String>,
     pub(super) bare_output: Option<String>,
@@ -208,88 +210,6 @@ impl Contract {
         for field in &message.fields {
             if let FieldKind::Message(inner) = &field.kind {
                 self.reach(inner, found)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// JSON has one space of names for a plugin, and OpenAPI one for messages.
-    fn check_names(&self) -> Result<()> {
-        let mut procedures = BTreeSet::new();
-        for service in &self.services {
-            for method in &service.methods {
-                for name in std::iter::once(&method.json_name).chain(&method.aliases) {
-                    if !procedures.insert((&service.plugin, name)) {
-                        return Err(format!("{}: {}.{name} is taken", method.path, service.plugin).into());
-                    }
-                }
-            }
-        }
-        let mut messages = BTreeSet::new();
-        for name in self.messages.keys() {
-            let short = name.rsplit('.').next().unwrap_or(name);
-            if !messages.insert(short) {
-                return Err(format!("{name}: another package has a message of this name").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whoever may call a paged list may call the one that stands for it without paging fields.
-    fn check_unpaged(&self) -> Result<()> {
-        for service in &self.services {
-            for method in &service.methods {
-                let Some(name) = &method.unpaged else { continue };
-                let other = service.methods.iter().find(|other| other.json_name == *name);
-                let is_alike = |other: &Method| {
-                    (&other.permissions, other.service_only, other.query)
-                        == (&method.permissions, method.service_only, method.query)
-                };
-                if !other.is_some_and(is_alike) {
-                    return Err(format!("{}: unpaged is no method with the same access", method.path).into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A list that JSON shows as an object consists of messages with these fields, and is never read.
-    fn check_maps(&self) -> Result<()> {
-        for message in self.messages.values() {
-            for field in &message.fields {
-                let Some((key, value)) = &field.rules.map else { continue };
-                let item = match &field.kind {
-                    FieldKind::Message(name) if field.repeated && !message.is_input => self.messages.get(name),
-                    _ => None,
-                };
-                let has =
-                    |name: &String| item.is_some_and(|item| item.fields.iter().any(|field| field.proto_name == *name));
-                if !has(key) || !has(value) {
-                    return Err(format!(
-                        "{}.{}: map_key and map_value do not fit",
-                        message.full_name, field.proto_name
-                    )
-                    .into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_permissions(&self) -> Result<()> {
-        for service in &self.services {
-            let Some(plugin) = self.plugins.iter().find(|plugin| plugin.id == service.plugin) else {
-                return Err(format!("{}: no file declares the plugin {:?}", service.full_name, service.plugin).into());
-            };
-            for method in &service.methods {
-                if let Some(unknown) = method.depends_on.iter().find(|id| !self.plugins.iter().any(|p| p.id == **id)) {
-                    return Err(format!("{}: there is no plugin {unknown:?} to depend on", method.path).into());
-                }
-                for permission in &method.permissions {
-                    if !plugin.permissions.iter().any(|known| known.id == *permission) {
-                        return Err(format!("{}: {permission} is not a permission of its plugin", method.path).into());
-                    }
-                }
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The method table, and for every service its two faces: gRPC with validation in front, and JSON dispatch.
 
 use super::Result;
-use super::model::{Contract, Method, Plugin, Service, rust_path};
+use super::model::{Contract, Message, Method, Plugin, Service, rust_path};
 use super::schema;
 use heck::{ToShoutySnakeCase, ToSnakeCase};
 use std::fmt::Write;
@@ -32,7 +32,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
         writeln!(
             code,
             "Method {{ plugin: {:?}, name: {:?}, aliases: &{:?}, path: {:?}, doc: {:?}, permissions: &{:?},
-               service_only: {}, query: {}, depends_on: &{:?}, unpaged: {:?}, input_schema: {:?}, output_schema: {:?} }},",
+               service_only: {}, query: {}, depends_on: &{:?}, unpaged: {:?}, input_keys: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
             service.plugin,
             method.json_name,
             method.aliases,
@@ -43,12 +43,18 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
             method.query,
             method.depends_on,
             method.unpaged,
+            input_keys(contract, method),
             schema::input(contract, method).to_string(),
             schema::output(contract, method).to_string(),
         )?;
     }
     writeln!(code, "];")?;
     Ok(())
+}
+
+fn input_keys<'c>(contract: &'c Contract, method: &Method) -> Vec<&'c String> {
+    let fields = contract.messages.get(&method.input).into_iter().flat_map(Message::json_fields);
+    fields.flat_map(|field| std::iter::once(&field.json_name).chain(&field.rules.aliases)).collect()
 }
 
 /// The trait that tonic generated for a service.

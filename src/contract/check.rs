@@ -195,14 +195,14 @@ impl<'c> Checker<'c> {
         }
     }
 
-    /// A field mask: the fields that it may name, and whether each is set or may be cleared.
-    pub fn mask(&mut self, key: &str, mask: Option<&prost_types::FieldMask>, known: &[(&str, bool)]) {
+    /// A field mask: the fields that it may name, their names in JSON, and whether each is set or may be cleared.
+    pub fn mask(&mut self, key: &str, mask: Option<&prost_types::FieldMask>, known: &[(&str, &str, bool)]) {
         for path in mask.map_or(&[][..], |mask| &mask.paths) {
-            match known.iter().find(|(name, _)| name == path) {
+            match known.iter().find(|(name, ..)| name == path) {
                 None => self.issue(key, format!("Unknown field: {}", path.chars().take(100).collect::<String>())),
                 // JSON reports a null where it stands; here the mask names a field that has no value.
-                Some((name, false)) => self.issue(name, "Must not be null"),
-                Some((_, true)) => {}
+                Some((_, name, false)) => self.issue(name, "Must not be null"),
+                Some((.., true)) => {}
             }
         }
     }

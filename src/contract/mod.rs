@@ -54,9 +54,11 @@ pub struct Method {
     pub query: bool,
     /// The plugins from whose data alone its answer follows; none: its answer is not kept.
     pub depends_on: &'static [&'static str],
-    /// The name of the method that JSON means when the input has no paging fields: existing clients know the name of this
-    /// one for a list that is not paged.
+    /// The method that JSON means when the input has no keys but those that it knows: existing clients know the name of
+    /// this paged list for one that is not.
     pub unpaged: Option<&'static str>,
+    /// The keys that its input may have.
+    pub input_keys: &'static [&'static str],
     /// JSON Schema of its input, as text.
     pub input_schema: &'static str,
     /// JSON Schema of its result, as text.
@@ -67,12 +69,12 @@ impl Method {
     /// The method that an input in JSON means.
     #[must_use]
     pub fn meant_by(&'static self, input: &Value<'_>) -> &'static Self {
-        let Some(unpaged) = self.unpaged else { return self };
+        let Some(unpaged) = self.unpaged.and_then(|name| method_named(self.plugin, name)) else { return self };
         let is_paged = match input {
-            Value::Object(entries) => entries.iter().any(|(key, _)| matches!(&**key, "pageSize" | "pageToken")),
+            Value::Object(entries) => entries.iter().any(|(key, _)| !unpaged.input_keys.contains(&&**key)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => false,
         };
-        if is_paged { self } else { method_named(self.plugin, unpaged).unwrap_or(self) }
+        if is_paged { self } else { unpaged }
     }
 
     /// The name or alias that was asked for, as the contract has it.

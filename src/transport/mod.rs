@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod call;
 pub mod codec;
+mod condition;
 mod credential;
 mod deadline;
 mod describe;

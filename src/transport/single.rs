@@ -2,13 +2,13 @@
 //! `GET /api/{plugin}/{procedure}?input=…` for queries.
 
 use super::body::{self, Untyped};
-use super::call;
 use super::dialect::{Dialect, RequestId, success};
 use super::edge::Shared;
 use super::envelope::{self, Body};
 use super::idempotency;
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, freshness};
+use super::{call, condition};
 use crate::access::Caller;
 use crate::contract::Method;
 use crate::error::{Error, Result};
@@ -76,6 +76,7 @@ async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: 
         Body::Plain(input) => (input, Form::Plain),
         Body::Enveloped(input) => (input, Form::Enveloped),
     };
+    let input = condition::add(&head.headers, method, input)?;
     let mut once = None;
     if !method.query
         && let Some(request) = idempotency::read(&head.headers, method.path, &bytes)?

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_reflection::pb::{v1, v1alpha};
 
 const OPEN_API: &str = "/api/openapi.json";
-const PLUGINS: [&str; 2] = ["auth", "catalog"];
+const PLUGINS: [&str; 3] = ["auth", "catalog", "incident"];
 
 /// Checks a value against a schema; keys that it does not know are refused.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
@@ -46,7 +46,8 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
         return Ok(());
     }
     for (key, value) in entries {
-        let property = schema["properties"].get(key).ok_or_else(|| format!("{key} is not known"))?;
+        let others = Some(&schema["additionalProperties"]).filter(|others| others.is_object());
+        let property = schema["properties"].get(key).or(others).ok_or_else(|| format!("{key} is not known"))?;
         fits(document, property, value).map_err(|why| format!("{key}: {why}"))?;
     }
     Ok(())

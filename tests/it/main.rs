@@ -37,6 +37,7 @@ mod fuzz;
 mod hostile;
 mod house;
 mod idempotency;
+mod incident;
 mod leaks;
 mod line;
 mod log;

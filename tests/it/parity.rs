@@ -42,7 +42,12 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
     match dialect {
         Dialect::Batch => of(&caller.json(procedure, input.clone()).await, |body| body[name].clone()),
         Dialect::BatchOfTwo => {
-            let other = if plugin == "auth" { "whoAmI" } else { "getViews" };
+            let other = match plugin {
+                "auth" => "whoAmI",
+                "catalog" => "getViews",
+                "incident" => "getIncidents",
+                other => panic!("no query of {other}"),
+            };
             if name == other {
                 return of(&caller.json(procedure, input.clone()).await, |body| body[name].clone());
             }
@@ -80,7 +85,10 @@ pub fn comparable(value: &Value) -> Value {
         Value::String(text) if text.starts_with("ck_") && text.len() == 89 => "<key>".into(),
         Value::String(text) if text.len() > 60 && !text.contains(' ') => "<token>".into(),
         Value::Array(items) => items.iter().map(comparable).collect(),
-        Value::Object(entries) => entries.iter().map(|(key, value)| (key.clone(), comparable(value))).collect(),
+        Value::Object(entries) => {
+            let key = |key: &String| comparable(&key.as_str().into()).as_str().unwrap().to_owned();
+            entries.iter().map(|(name, value)| (key(name), comparable(value))).collect()
+        }
         Value::Number(number) => json!(number.as_f64()),
         other => other.clone(),
     }
@@ -100,7 +108,8 @@ async fn every_dialect_gives_the_same_results() {
     }
     for (procedure, outcomes) in seen {
         let (_, first) = &outcomes[0];
-        assert!(first.is_ok() || procedure == "catalog.notifySystemSubscribers", "{procedure}: {first:?}");
+        let (plugin, name) = procedure.split_once('.').unwrap();
+        assert!(first.is_ok() || method_named(plugin, name).unwrap().service_only, "{procedure}: {first:?}");
         for (dialect, outcome) in &outcomes {
             assert_eq!(first, outcome, "{procedure} through {dialect:?}");
         }

@@ -104,9 +104,12 @@ impl Fixture {
             "auth.deleteRole" => json!(self.doomed_role),
             "auth.listPermissions" => json!({"pageSize": 1000}),
             "catalog.listSystems" => json!({"pageSize": 1, "owner": "ops", "nameContains": "W"}),
-            "catalog.getSystem" | "catalog.listGroups" | "catalog.getSystemContacts" | "catalog.listSystemContacts" => {
-                json!({"systemId": self.system})
-            }
+            "catalog.getSystem"
+            | "catalog.listGroups"
+            | "catalog.getSystemContacts"
+            | "catalog.listSystemContacts"
+            | "incident.getIncidentsForSystem"
+            | "incident.hasActiveIncidentWithSuppression" => json!({"systemId": self.system}),
             "catalog.createSystem" => {
                 json!({"name": "mail", "metadata": {"ratio": 0.5, "tags": ["a", null, true], "n": 1}})
             }
@@ -137,9 +140,6 @@ impl Fixture {
             "incident.getIncidents" => json!({"includeResolved": true}),
             "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
             "incident.getIncident" => json!({"id": self.incident}),
-            "incident.getIncidentsForSystem" | "incident.hasActiveIncidentWithSuppression" => {
-                json!({"systemId": self.system})
-            }
             "incident.getBulkIncidentsForSystems" => json!({"systemIds": [self.system]}),
             "incident.createIncident" => json!({
                 "title": " disk full ", "description": null, "severity": "critical",

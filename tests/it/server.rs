@@ -8,6 +8,7 @@ use checkmate::app::App;
 use checkmate::config::Config;
 use checkmate::contract::method_named;
 use checkmate::database::Timestamp;
+use checkmate::json::Value as Json;
 use checkmate::transport::Limits;
 use checkmate::world::Clock;
 use serde_json::{Value, json};
@@ -290,6 +291,11 @@ impl Caller {
         self.post_text(path, &body.to_string()).await
     }
 
+    /// Posts with a condition.
+    pub async fn post_if(&self, path: &str, body: &Value, tag: &str) -> Answer {
+        Answer::of(self.request("POST", path).header("if-match", tag).json(body).send().await.unwrap()).await
+    }
+
     /// Posts a text as JSON.
     pub async fn post_text(&self, path: &str, body: &str) -> Answer {
         let request = self.request("POST", path).header("content-type", "application/json").body(body.to_owned());
@@ -340,7 +346,8 @@ impl Caller {
         metadata: &[(&'static str, &str)],
     ) -> Result<Value, tonic::Status> {
         let (plugin, name) = procedure.split_once('.').unwrap();
-        let path = method_named(plugin, name).unwrap().path;
+        let text = input.to_string();
+        let path = method_named(plugin, name).unwrap().meant_by(&Json::parse(text.as_bytes(), 128).unwrap()).path;
         let mut request = tonic::Request::new(dynamic::request(path, input));
         if let Some(key) = &self.key {
             request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());

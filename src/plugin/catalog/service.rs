@@ -331,7 +331,7 @@ impl Reader {
         self.system(id).await?.ok_or_else(|| missing("System", id))
     }
 
-    /// These systems, in the order written; BAD_REQUEST that names those that do not exist.
+    /// These systems, in the order written; refuses, naming those that do not exist.
     pub(in crate::plugin) async fn must_know_systems(&mut self, ids: &[String]) -> Result<Vec<SystemId>> {
         let wanted = domain::parse_systems(ids)?;
         let known: HashSet<_> = self.known_systems(&wanted).await?.into_iter().map(|(id,)| id).collect();

@@ -36,30 +36,7 @@ impl Reader {
         let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
         let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
         if let Some(system) = filter.system {
-            return sql!(
-                self,
-                fetch_all as Incident,
-                "select incident.id, incident.title, incident.description, incident.severity, incident.status,
-                     incident.suppress_notifications, incident.created_by_kind, incident.created_by_id, incident.created_by_name,
-                     incident.created_at, incident.updated_at, incident.resolved_at
-                 from incident_system as link join incident on incident.id = link.incident_id
-                 where link.system_id = $10 and (link.created_at, link.incident_id) < ($1, $2)
-                   and ($3 is null or status = $3) and ($4 is null or severity = $4)
-                   and link.created_at >= $5 and link.created_at < $6
-                   and ($7 is null or search_text like coalesce($7, '') escape '!')
-                   and ($8 or link.is_active)
-                 order by link.created_at desc, link.incident_id desc limit $9",
-                at,
-                id,
-                filter.status,
-                filter.severity,
-                from,
-                before,
-                text,
-                filter.includes_resolved,
-                page.limit(),
-                system
-            );
+            return self.incidents_touching(system, page, filter).await;
         }
         match (filter.status, filter.severity, filter.includes_resolved) {
             (Some(status), ..) => sql!(
@@ -139,6 +116,37 @@ impl Reader {
                 page.limit()
             ),
         }
+    }
+
+    /// Newest first.
+    async fn incidents_touching(&mut self, system: SystemId, page: &Page, filter: &Filter) -> Result<Vec<Incident>> {
+        let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
+        let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
+        let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
+        sql!(
+                self,
+                fetch_all as Incident,
+                "select incident.id, incident.title, incident.description, incident.severity, incident.status,
+                     incident.suppress_notifications, incident.created_by_kind, incident.created_by_id, incident.created_by_name,
+                     incident.created_at, incident.updated_at, incident.resolved_at
+                 from incident_system as link join incident on incident.id = link.incident_id
+                 where link.system_id = $10 and (link.created_at, link.incident_id) < ($1, $2)
+                   and ($3 is null or status = $3) and ($4 is null or severity = $4)
+                   and link.created_at >= $5 and link.created_at < $6
+                   and ($7 is null or search_text like coalesce($7, '') escape '!')
+                   and ($8 or link.is_active)
+                 order by link.created_at desc, link.incident_id desc limit $9",
+                at,
+                id,
+                filter.status,
+                filter.severity,
+                from,
+                before,
+                text,
+                filter.includes_resolved,
+                page.limit(),
+                system
+            )
     }
 
     pub(super) async fn incident(&mut self, id: IncidentId) -> Result<Option<Incident>> {
