@@ -16,6 +16,7 @@
 mod baseline;
 mod data;
 mod gate;
+mod incidents;
 mod load;
 mod postgres;
 mod process;
@@ -98,6 +99,7 @@ impl Bench {
             bench.size(size, postgres.as_ref().ok()).await?;
         }
         bench.many().await?;
+        bench.incidents().await?;
         println!("\n{}\nafter {} s", bench.table, bench.started.elapsed().as_secs());
         Ok(())
     }
@@ -231,6 +233,26 @@ impl Bench {
             place.first_start.as_secs_f64() * 1e3,
             report::median(&mut memory)
         ));
+        Ok(())
+    }
+
+    /// Pages and bulk calls of very many incidents, each read from the database.
+    async fn incidents(&mut self) -> Result<()> {
+        if !self.wants("incidents") {
+            return Ok(());
+        }
+        let place = self.place(self.sqlite("incidents.db"), incidents::SYSTEMS).await?;
+        self.say(&format!("adding {} incidents", incidents::INCIDENTS));
+        incidents::fill(&place.url).await?;
+        let server = self.server(&place.url, &self.settings()?.1)?;
+        for (name, median, p95) in incidents::measure(server.address, &place.key).await? {
+            self.table.notes.push(format!(
+                "{} incidents, {name}: median {median:.1} ms, p95 {p95:.1} ms ({:.2} of {} ms)",
+                incidents::INCIDENTS,
+                p95 / incidents::AIM_MS,
+                incidents::AIM_MS
+            ));
+        }
         Ok(())
     }
 

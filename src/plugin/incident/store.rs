@@ -30,7 +30,8 @@ fn before(page: &Page) -> (Timestamp, Uuid) {
 impl Reader {
     /// Newest first.
     ///
-    /// A statement for each index: the databases plan before they know which filters there are.
+    /// A statement for each index: the databases plan before they know which filters there are. `is_active = true` and not
+    /// `is_active`: SQLite looks for the latter in no index.
     pub(super) async fn incidents(&mut self, page: &Page, filter: &Filter) -> Result<Vec<Incident>> {
         let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
         let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
@@ -86,7 +87,7 @@ impl Reader {
                  suppress_notifications, created_by_kind, created_by_id, created_by_name,
                  created_at, updated_at, resolved_at
                  from incident
-                 where is_active and (created_at, id) < ($1, $2)
+                 where is_active = true and (created_at, id) < ($1, $2)
                    and created_at >= $3 and created_at < $4
                    and ($5 is null or search_text like coalesce($5, '') escape '!')
                  order by created_at desc, id desc limit $6",
@@ -171,11 +172,11 @@ impl Reader {
             fetch_all as (SystemId, IncidentId),
             {
                 sqlite: "select system_id, incident_id from incident_system
-                         where system_id in (select unhex(value) from json_each($1)) and is_active
+                         where system_id in (select unhex(value) from json_each($1)) and is_active = true
                          order by system_id, created_at desc, incident_id desc limit $2",
                 postgres: "select system_id, incident_id from incident_system
                            where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                             and is_active
+                             and is_active = true
                            order by system_id, created_at desc, incident_id desc limit $2",
             },
             hex(systems.iter().map(|system| system.0)),
@@ -243,7 +244,7 @@ impl Reader {
             self,
             fetch_optional as (IncidentId,),
             "select incident.id from incident_system as link join incident on incident.id = link.incident_id
-             where link.system_id = $1 and link.is_active and incident.suppress_notifications limit 1",
+             where link.system_id = $1 and link.is_active = true and incident.suppress_notifications limit 1",
             system
         )?;
         Ok(found.is_some())
