@@ -7,7 +7,7 @@ use crate::database::{Database, FileLock, Ids, Location, Schema};
 use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::plugin::{self, Kernel, auth};
-use crate::transport::{Edge, Metrics, ReplyCache, Shared, listener};
+use crate::transport::{Edge, Listeners, Metrics, ReplyCache, Shared, listener};
 use crate::world::{Clock, Entropy};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,6 +145,7 @@ impl App {
         let replies = ReplyCache::new(config.limits.reply_cache_bytes, kernel.database.versions(), metrics.clone())?;
         let Kernel { database, snapshot, key, entropy, .. } = kernel;
         let ledger = Ledger::new(database.clone(), snapshot.clone(), key, *entropy, foundation.clock.clone());
+        let listeners = Listeners::new(gate.clone(), &config.limits, metrics.clone());
         let edge = Edge::new(mount, health_server, |faces| Shared {
             gate: gate.clone(),
             snapshot: kernel.snapshot.clone(),
@@ -153,6 +154,7 @@ impl App {
             metrics,
             ledger,
             replies,
+            listeners,
             tasks: TaskTracker::new(),
             stopping: stop.clone(),
             private_contract: config.private_contract,

@@ -251,6 +251,7 @@ fn text_rule(rules: &Rules) -> String {
         Format::Any => "Any",
         Format::Uuid => "Uuid",
         Format::Email => "Email",
+        Format::Cursor => "Cursor",
         Format::PageToken => unreachable!("checked with its message"),
     };
     format!(

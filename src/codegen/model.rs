@@ -2,9 +2,11 @@
 //!
 //! Whatever the generator could get wrong without notice is refused here, with the name of the culprit.
 
-// The path is written out because the tests of what is refused read this file, too.
+// The paths are written out because the tests of what is refused read this file, too.
 #[path = "agreement.rs"]
 mod agreement;
+#[path = "stream.rs"]
+mod stream;
 #[path = "value.rs"]
 mod value;
 
@@ -61,6 +63,8 @@ pub(super) struct Method {
     pub(super) permissions: Vec<String>,
     pub(super) service_only: bool,
     pub(super) query: bool,
+    /// Whether it answers with a stream.
+    pub(super) streams: bool,
     /// The plugins from whose data its answer follows, if that is all it follows from.
     pub(super) depends_on: Vec<String>,
     pub(super) aliases: Vec<String>,
@@ -116,6 +120,7 @@ pub(super) enum Format {
     Uuid,
     Email,
     PageToken,
+    Cursor,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -293,9 +298,6 @@ impl Options {
         if !options.has_extension(&self.access) {
             return Err(format!("{name}: no (checkmate.options.v1.access): say who may call it").into());
         }
-        if method.is_client_streaming() || method.is_server_streaming() {
-            return Err(format!("{name}: streaming methods are not generated").into());
-        }
         let access = inner(&options.get_extension(&self.access))?;
         let cache = inner(&options.get_extension(&self.cache))?;
         let json = inner(&options.get_extension(&self.json))?;
@@ -314,6 +316,7 @@ impl Options {
             service_only: number(&access, "caller") == 1,
             // NO_SIDE_EFFECTS = 1.
             query: number(&options, "idempotency_level") == 1,
+            streams: method.is_server_streaming(),
             depends_on: texts(&cache, "depends_on"),
             aliases: texts(&json, "aliases"),
             unpaged: Some(text(&json, "unpaged").to_lower_camel_case()).filter(|name| !name.is_empty()),
@@ -323,6 +326,7 @@ impl Options {
         if !found.query && !found.depends_on.is_empty() {
             return Err(format!("{name}: only the answer of a query can be kept").into());
         }
+        stream::check(method, &found)?;
         let has = |message: MessageDescriptor, field: &Option<String>| {
             field.as_ref().is_none_or(|field| message.get_field_by_name(field).is_some())
         };
@@ -363,6 +367,7 @@ impl Options {
                 1 => Format::Uuid,
                 2 => Format::Email,
                 3 => Format::PageToken,
+                4 => Format::Cursor,
                 _ => Format::Any,
             },
             items_max: unsigned(&options, "items_max"),

@@ -118,7 +118,7 @@ fn value_schema(contract: &Contract, field: &Field, refs: Refs, is_input: bool) 
             match rules.format {
                 Format::Uuid => schema["format"] = json!("uuid"),
                 Format::Email => schema["format"] = json!("email"),
-                Format::Any | Format::PageToken => {}
+                Format::Any | Format::PageToken | Format::Cursor => {}
             }
             schema
         }
@@ -154,7 +154,9 @@ pub(super) fn open_api(contract: &Contract) -> Value {
         for method in services.iter().flat_map(|service| &service.methods) {
             let path = format!("/api/{}/{}", plugin.id, method.json_name);
             let mut item = json!({"post": single(contract, &plugin.id, method)});
-            if method.query {
+            if method.streams {
+                item = follow(contract, &plugin.id, method);
+            } else if method.query {
                 item["get"] = fetch(contract, &plugin.id, method);
             }
             paths.insert(path, item);
@@ -216,7 +218,7 @@ fn describe(plugin: &str) -> Value {
 }
 
 fn batch(contract: &Contract, services: &[&Service]) -> Value {
-    let methods = || services.iter().flat_map(|service| &service.methods);
+    let methods = || services.iter().flat_map(|service| &service.methods).filter(|method| !method.streams);
     let inputs: Map<_, _> = methods().map(|method| (method.json_name.clone(), input_ref(contract, method))).collect();
     let outputs: Map<_, _> = methods().map(|m| (m.json_name.clone(), result(contract, m, Refs::Components))).collect();
     let plugin = services.first().map_or("", |service| &service.plugin);
@@ -299,6 +301,43 @@ fn single(contract: &Contract, plugin: &str, method: &Method) -> Value {
             "default": failure("EnvelopedError"),
         },
     })
+}
+
+/// A stream, by either verb.
+fn follow(contract: &Contract, plugin: &str, method: &Method) -> Value {
+    let message = message_schema(contract, &method.output, Refs::Components, false);
+    let headers = json!([
+        {"name": "accept", "in": "header", "schema": {"type": "string"},
+         "description": "`application/x-ndjson` answers a line for each message instead of an event."},
+        {"name": "last-event-id", "in": "header", "schema": {"type": "string"},
+         "description": "The last cursor that was read; it goes before the input's."},
+    ]);
+    let responses = json!({
+        "200": {"description": "Messages for as long as the caller listens. As events: `id` is the cursor, `event` \
+                                the type, `data` the message; the event `error` is the last one.",
+                "content": {"text/event-stream": {"itemSchema": message}, "application/x-ndjson": {"itemSchema": message}}},
+        "default": failure("EnvelopedError"),
+    });
+    let input = input_ref(contract, method);
+    let mut by_get = headers.clone();
+    by_get.as_array_mut().into_iter().for_each(|parameters| {
+        parameters.push(json!({"name": "input", "in": "query", "required": false,
+                               "description": "The input as JSON.", "content": content(&input)}));
+    });
+    let operation = |name: String, parameters: &Value| {
+        json!({
+            "operationId": name,
+            "tags": [plugin],
+            "summary": method.doc,
+            "x-permissions": method.permissions,
+            "x-aliases": method.aliases,
+            "parameters": parameters,
+            "responses": responses,
+        })
+    };
+    let mut post = operation(format!("{plugin}.{}", method.json_name), &headers);
+    post["requestBody"] = json!({"required": false, "content": content(&input)});
+    json!({"post": post, "get": operation(format!("{plugin}.{}.get", method.json_name), &by_get)})
 }
 
 fn failure(schema: &str) -> Value {

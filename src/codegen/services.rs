@@ -1,9 +1,9 @@
 //! The method table, and for every service its two faces: gRPC with validation in front, and JSON dispatch.
 
 use super::Result;
-use super::model::{Contract, Message, Method, Plugin, Service, rust_path};
+use super::model::{Contract, FieldKind, Message, Method, Plugin, Service, rust_path};
 use super::schema;
-use heck::{ToShoutySnakeCase, ToSnakeCase};
+use heck::{ToShoutySnakeCase, ToSnakeCase, ToUpperCamelCase};
 use std::fmt::Write;
 
 pub(super) fn write(contract: &Contract) -> Result<String> {
@@ -13,6 +13,7 @@ pub(super) fn write(contract: &Contract) -> Result<String> {
         write_table(&mut code, contract, service)?;
         write_grpc(&mut code, service)?;
         write_json(&mut code, contract, service)?;
+        write_events(&mut code, contract, service)?;
         write_mount(&mut code, service)?;
         tables.push(service.name.to_shouty_snake_case());
     }
@@ -32,7 +33,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
         writeln!(
             code,
             "Method {{ plugin: {:?}, name: {:?}, aliases: &{:?}, path: {:?}, doc: {:?}, permissions: &{:?},
-               service_only: {}, query: {}, depends_on: &{:?}, unpaged: {:?}, input_keys: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
+               service_only: {}, query: {}, streams: {}, depends_on: &{:?}, unpaged: {:?}, input_keys: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
             service.plugin,
             method.json_name,
             method.aliases,
@@ -41,6 +42,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
             method.permissions,
             method.service_only,
             method.query,
+            method.streams,
             method.depends_on,
             method.unpaged,
             input_keys(contract, method),
@@ -57,6 +59,11 @@ fn input_keys<'c>(contract: &'c Contract, method: &Method) -> Vec<&'c String> {
     fields.flat_map(|field| std::iter::once(&field.json_name).chain(&field.rules.aliases)).collect()
 }
 
+/// What tonic calls the type of a method's stream.
+fn stream_type(method: &Method) -> String {
+    format!("{}Stream", method.rust_name.to_upper_camel_case())
+}
+
 /// The trait that tonic generated for a service.
 fn service_trait(service: &Service) -> String {
     let module = format!("crate::proto::{}", service.package.replace('.', "::"));
@@ -65,15 +72,21 @@ fn service_trait(service: &Service) -> String {
 
 fn write_grpc(code: &mut String, service: &Service) -> Result<()> {
     let mut methods = String::new();
-    for Method { rust_name, input, output, .. } in &service.methods {
+    for method in &service.methods {
+        let Method { rust_name, input, output, .. } = method;
+        let mut reply = rust_path(output);
+        if method.streams {
+            let stream = stream_type(method);
+            writeln!(methods, "type {stream} = T::{stream};")?;
+            reply = format!("Self::{stream}");
+        }
         writeln!(
             methods,
             "async fn {rust_name}(&self, request: tonic::Request<{}>)
-                 -> Result<tonic::Response<{}>, tonic::Status> {{
+                 -> Result<tonic::Response<{reply}>, tonic::Status> {{
                  self.service.{rust_name}(self.checks.request(request)?).await
              }}",
             rust_path(input),
-            rust_path(output)
         )?;
     }
     let (name, service_trait) = (&service.name, service_trait(service));
@@ -87,7 +100,7 @@ fn write_grpc(code: &mut String, service: &Service) -> Result<()> {
 }
 
 fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Result<()> {
-    let (mut arms, mut canonical) = (String::new(), String::new());
+    let (mut arms, mut streams, mut canonical) = (String::new(), String::new(), String::new());
     for method in &service.methods {
         writeln!(
             canonical,
@@ -100,6 +113,19 @@ fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Resu
             fields.iter().find(|field| Some(&field.proto_name) == name.as_ref())
         };
         let bare = field(&method.input, &method.bare_input).map(|field| field.json_name.as_str());
+        if method.streams {
+            writeln!(
+                streams,
+                "{:?} => {{
+                    let message: {} = self.checks.input(input, {bare:?})?;
+                    Ok(Stream::new(admitted, message, move |request| async move {{ service.{}(request).await }}))
+                 }}",
+                method.path,
+                rust_path(&method.input),
+                method.rust_name
+            )?;
+            continue;
+        }
         let pick = field(&method.output, &method.bare_output)
             .map_or_else(|| "reply".to_owned(), |f| format!("&reply.{}", f.rust_name));
         writeln!(
@@ -116,19 +142,50 @@ fn write_json(code: &mut String, contract: &Contract, service: &Service) -> Resu
         )?;
     }
     let (name, service_trait) = (&service.name, service_trait(service));
+    let unknown = "path => Err(Error::bug(format!(\"{path} is not of this service\")))";
+    if !streams.is_empty() {
+        streams = format!(
+            "fn follow(&self, admitted: Admitted, input: &Value<'_>) -> Result<Stream, Error> {{
+                 let service = self.service.clone();
+                 match admitted.method().path {{ {streams} {unknown} }}
+             }}"
+        );
+    }
     writeln!(
         code,
         "struct {name}Json<T> {{ service: Arc<T>, checks: Checks }}
          impl<T: {service_trait}> Dispatch for {name}Json<T> {{
              fn prepare(&self, admitted: Admitted, input: &Value<'_>) -> Result<Prepared, Error> {{
                  let service = self.service.clone();
-                 match admitted.method().path {{ {arms} path => Err(Error::bug(format!(\"{{path}} is not of this service\"))) }}
+                 match admitted.method().path {{ {arms} {unknown} }}
              }}
+             {streams}
              fn canonical(&self, path: &str, message: &[u8]) -> Option<Vec<u8>> {{
                  match path {{ {canonical} _ => None }}
              }}
          }}"
     )?;
+    Ok(())
+}
+
+/// What transport needs to know of the messages of a stream.
+fn write_events(code: &mut String, contract: &Contract, service: &Service) -> Result<()> {
+    for method in service.methods.iter().filter(|method| method.streams) {
+        let fields = contract.messages.get(&method.output).map_or(&[][..], |message| &message.fields);
+        let names = fields.iter().find_map(|field| match &field.kind {
+            FieldKind::Enum(name) if field.proto_name == "type" => Some(name.to_shouty_snake_case()),
+            _ => None,
+        });
+        let names = names.ok_or_else(|| format!("{}: its messages have no type", method.path))?;
+        writeln!(
+            code,
+            "impl Event for {} {{
+                 fn cursor(&self) -> Option<&str> {{ self.cursor.as_deref() }}
+                 fn name(&self) -> &'static str {{ encode::name(self.r#type, {names}) }}
+             }}",
+            rust_path(&method.output)
+        )?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 use super::issue::{Issues, Path};
 use super::page::{PageKey, Paged};
 use crate::access::Grant;
+use crate::database::Place;
 use crate::json::{Names, encode};
 use prost_types::value::Kind;
 
@@ -46,6 +47,8 @@ pub enum Format {
     Uuid,
     /// An e-mail address.
     Email,
+    /// From where a stream is resumed.
+    Cursor,
 }
 
 /// Where checking stands, and what was wrong so far.
@@ -253,6 +256,8 @@ impl<'c> Checker<'c> {
             Format::Uuid => self.here("Must be a UUID"),
             Format::Email if is_email(text) => {}
             Format::Email => self.here("Must be an e-mail address"),
+            Format::Cursor if Place::parse(text).is_some() => {}
+            Format::Cursor => self.here("Is not a cursor that a stream gave"),
         }
     }
 

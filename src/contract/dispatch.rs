@@ -7,6 +7,7 @@ use super::Method;
 use super::check::{Checker, Validate};
 use super::issue::Issues;
 use super::page::PageKey;
+use super::stream::Stream;
 use crate::access::gate::Admitted;
 use crate::error::{Error, Result};
 use crate::json::decode::wrap;
@@ -21,6 +22,11 @@ use tonic::{Request, Response, Status};
 pub trait Dispatch: Send + Sync {
     /// Decodes and validates the input of a method that the caller may call.
     fn prepare(&self, admitted: Admitted, input: &Value<'_>) -> Result<Prepared>;
+
+    /// The same for a method that streams.
+    fn follow(&self, admitted: Admitted, _input: &Value<'_>) -> Result<Stream> {
+        Err(Error::bug(format!("{} does not stream", admitted.method().path)))
+    }
 
     /// The bytes of a method's input in the one order that we write: equal messages have equal bytes, whatever order
     /// their sender wrote maps in. `None` if they are no such message.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod dispatch;
 pub mod issue;
 pub mod page;
+pub mod stream;
 
 pub use change::Change;
 pub use check::{Checker, Rules, Validate};
@@ -22,6 +23,7 @@ use std::sync::LazyLock;
 pub mod generated {
     use super::check::{Format, Text, Validate};
     use super::dispatch::{Checks, Dispatch, Mount, Prepared};
+    use super::stream::{Event, Stream};
     use super::{Checker, Method, Paged, Permission, Plugin};
     use crate::access::gate::Admitted;
     use crate::error::Error;
@@ -52,6 +54,8 @@ pub struct Method {
     pub service_only: bool,
     /// Whether it changes nothing.
     pub query: bool,
+    /// Whether its answer goes on for as long as its caller listens.
+    pub streams: bool,
     /// The plugins from whose data alone its answer follows; none: its answer is not kept.
     pub depends_on: &'static [&'static str],
     /// The method that JSON means when the input has no keys but those that it knows: existing clients know the name of

@@ -106,7 +106,7 @@ impl Reader {
         Ok(self.ends_of_feed().await?.0)
     }
 
-    async fn ends_of_feed(&mut self) -> Result<(i64, i64)> {
+    pub(super) async fn ends_of_feed(&mut self) -> Result<(i64, i64)> {
         sql!(
             self,
             fetch_one as (i64, i64),

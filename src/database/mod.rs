@@ -9,6 +9,7 @@ mod file;
 pub mod id;
 mod lock;
 mod migrate;
+pub mod place;
 mod postgres;
 pub mod search;
 pub use migrate::Schema;
@@ -21,6 +22,7 @@ pub use change::{Changes, Deferred, Did};
 pub use ear::Ear;
 pub use id::Ids;
 pub use lock::{FileLock, beside};
+pub use place::Place;
 pub use timestamp::Timestamp;
 pub use version::{Dependency, Version, Versions};
 
@@ -66,7 +68,7 @@ pub struct Writer(Reader, Versions);
 
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
-    SqliteWrite(sqlite::Transaction),
+    SqliteTransaction(sqlite::Transaction),
     Postgres(Lent),
 }
 
@@ -173,6 +175,18 @@ impl Database {
         }))
     }
 
+    /// A connection on which everything that is read is of one moment. Not for long: old rows are kept meanwhile.
+    pub async fn snapshot(&self) -> Result<Reader> {
+        Ok(Reader(match &self.0 {
+            Pools::Sqlite { read, .. } => Connection::SqliteTransaction(sqlite::Transaction::begin_reading(read).await?),
+            Pools::Postgres { pool, .. } => {
+                let mut connection = Lent::from(pool, Purpose::Requests).await?;
+                connection.begin_reading().await?;
+                Connection::Postgres(connection)
+            }
+        }))
+    }
+
     /// The connection of whoever follows the changes.
     pub async fn feed(&self) -> Result<Reader> {
         Ok(Reader(match &self.0 {
@@ -184,7 +198,7 @@ impl Database {
     /// A transaction to write in. On SQLite there is one at a time.
     pub async fn writer(&self) -> Result<Writer> {
         let connection = match &self.0 {
-            Pools::Sqlite { write, .. } => Connection::SqliteWrite(sqlite::Transaction::begin(write).await?),
+            Pools::Sqlite { write, .. } => Connection::SqliteTransaction(sqlite::Transaction::begin(write).await?),
             Pools::Postgres { pool, .. } => {
                 let mut connection = Lent::from(pool, Purpose::Requests).await?;
                 connection.begin().await?;
@@ -232,7 +246,7 @@ impl Reader {
         match self.0 {
             Connection::Sqlite(connection) => drop(connection.detach()),
             Connection::Postgres(mut connection) => connection.give_up(),
-            Connection::SqliteWrite(_) => {}
+            Connection::SqliteTransaction(_) => {}
         }
     }
 
@@ -240,7 +254,7 @@ impl Reader {
     pub(crate) fn dialect(&mut self) -> Result<Dialect<'_>, sqlx::Error> {
         Ok(match &mut self.0 {
             Connection::Sqlite(connection) => Dialect::Sqlite(connection),
-            Connection::SqliteWrite(transaction) => Dialect::Sqlite(transaction.live()?),
+            Connection::SqliteTransaction(transaction) => Dialect::Sqlite(transaction.live()?),
             Connection::Postgres(connection) => {
                 let (connection, most) = connection.ask()?;
                 Dialect::Postgres(connection, most)
@@ -274,7 +288,7 @@ impl Writer {
 
     async fn end(self) -> Result<()> {
         match self.0.0 {
-            Connection::SqliteWrite(transaction) => transaction.commit().await?,
+            Connection::SqliteTransaction(transaction) => transaction.commit().await?,
             Connection::Postgres(connection) => connection.commit().await?,
             Connection::Sqlite(_) => return Err(Error::bug("a writer always holds a transaction")),
         }

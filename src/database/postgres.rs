@@ -151,6 +151,13 @@ impl Lent {
         Ok(())
     }
 
+    /// A transaction that reads, all of it as of the first statement.
+    pub(super) async fn begin_reading(&mut self) -> Result<()> {
+        self.order("begin isolation level repeatable read read only").await?;
+        self.transaction = Transaction::Open;
+        Ok(())
+    }
+
     pub(super) async fn commit(mut self) -> Result<()> {
         if self.transaction != Transaction::Open {
             return Err(Error::bug("a transaction in which a statement failed cannot be committed"));

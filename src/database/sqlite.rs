@@ -1,4 +1,4 @@
-//! The write transaction of SQLite.
+//! Transactions of SQLite.
 //!
 //! Not sqlx's own: when SQLite has undone a transaction by itself, as it does when the disk is full, sqlx goes on counting
 //! it as open, and its connection never begins another one.
@@ -15,10 +15,20 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// To write in.
     pub(super) async fn begin(pool: &SqlitePool) -> Result<Self> {
-        let mut begun = Self { connection: Some(pool.acquire().await?) };
         // Immediate: a transaction that reads first and writes later could not be retried.
-        sqlx::raw_sql("begin immediate").execute(begun.live()?).await?;
+        Self::begin_with(pool, "begin immediate").await
+    }
+
+    /// To read in: all of it as of the first statement.
+    pub(super) async fn begin_reading(pool: &SqlitePool) -> Result<Self> {
+        Self::begin_with(pool, "begin deferred").await
+    }
+
+    async fn begin_with(pool: &SqlitePool, statement: &'static str) -> Result<Self> {
+        let mut begun = Self { connection: Some(pool.acquire().await?) };
+        sqlx::raw_sql(statement).execute(begun.live()?).await?;
         Ok(begun)
     }
 

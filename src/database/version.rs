@@ -8,6 +8,7 @@ use super::change::{Changes, Did};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
 
 /// Up to where the feed is known. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ struct Known {
     plugins: RwLock<HashMap<String, Arc<AtomicI64>>>,
     /// How often all of it was read anew instead of followed.
     resets: Arc<AtomicI64>,
+    /// The last change that is known, of whatever plugin.
+    moved: watch::Sender<i64>,
 }
 
 /// The data of some plugins, to ask for its version. Cheap to ask.
@@ -60,6 +63,9 @@ impl Versions {
                 for entry in entries {
                     self.last(&entry.plugin).fetch_max(entry.sequence, Ordering::SeqCst);
                 }
+                if let Some(entry) = entries.last() {
+                    self.moved_to(entry.sequence);
+                }
             }
             Changes::TooMany(last) => {
                 // The feed may have gone back (a backup was restored): what comes next is newer all the same. A version
@@ -69,6 +75,7 @@ impl Versions {
                     known.store(*last, Ordering::SeqCst);
                 }
                 self.0.resets.fetch_add(1, Ordering::SeqCst);
+                self.0.moved.send_replace(*last);
             }
         }
     }
@@ -77,6 +84,22 @@ impl Versions {
     /// sequence number of one that has not.
     pub(super) fn committed(&self, did: &Did, sequence: i64) {
         self.last(did.plugin).fetch_max(sequence, Ordering::SeqCst);
+        self.moved_to(sequence);
+    }
+
+    /// Tells when there is more in the feed than before: what it has is known already, so it only says that looking is
+    /// worth it.
+    #[must_use]
+    pub fn moved(&self) -> watch::Receiver<i64> {
+        self.0.moved.subscribe()
+    }
+
+    fn moved_to(&self, sequence: i64) {
+        self.0.moved.send_if_modified(|known| {
+            let is_news = *known < sequence;
+            *known = sequence.max(*known);
+            is_news
+        });
     }
 
     fn last(&self, plugin: &str) -> Arc<AtomicI64> {

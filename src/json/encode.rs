@@ -19,6 +19,12 @@ impl Serialize for Name {
     }
 }
 
+/// The name of an enum value; nothing for a number that has none.
+#[must_use]
+pub fn name(value: i32, names: Names) -> &'static str {
+    names.iter().find(|(_, number)| *number == value).map_or("", |(name, _)| *name)
+}
+
 /// A time as `2026-01-05T14:52:47.000Z`: always milliseconds, always UTC.
 pub struct Time<'a>(pub &'a prost_types::Timestamp);
 

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod catalog;
 pub mod incident;
+pub mod watch;
 
 use crate::access::{Hashing, InstanceKey, Snapshot};
 use crate::contract::{Mount, Page, PageKey, Paged};

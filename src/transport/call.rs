@@ -3,7 +3,7 @@
 use super::edge::Shared;
 use super::reply_cache::{Finished, Form, Freshness, Look, Pledge};
 use super::run;
-use super::{batch, envelope};
+use super::{batch, envelope, events};
 use crate::access::gate::Admitted;
 use crate::access::once::{Given, Once};
 use crate::contract::Method;
@@ -39,6 +39,9 @@ pub(super) fn prepare(
 ) -> Result<Ready> {
     let admitted = admitted.meant_by(input);
     let method = admitted.method();
+    if method.streams {
+        return Err(events::by_itself(method));
+    }
     let mut pledge = None;
     if !method.depends_on.is_empty() {
         let text = serde_json::to_vec(input).map_err(|why| Error::bug(format!("an input cannot be written: {why}")))?;

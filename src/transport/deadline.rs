@@ -7,14 +7,20 @@ use tokio::time::Instant;
 
 /// Until when a request is answered: what the caller asks for, at most what the server allows.
 pub(super) fn read(headers: &HeaderMap, most: Duration) -> Result<Instant> {
-    let mut wanted = most;
+    Ok(Instant::now() + asked(headers)?.map_or(most, |asked| asked.min(most)))
+}
+
+/// What the caller asks for, if it asks.
+pub(super) fn asked(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let mut wanted: Option<Duration> = None;
     for (name, parse) in [("grpc-timeout", grpc as fn(&str) -> _), ("x-timeout-ms", millis)] {
         for value in headers.get_all(name) {
             let asked = value.to_str().ok().and_then(parse);
-            wanted = wanted.min(asked.ok_or_else(|| Error::Malformed(format!("Malformed {name}")))?);
+            let asked = asked.ok_or_else(|| Error::Malformed(format!("Malformed {name}")))?;
+            wanted = Some(wanted.map_or(asked, |known| known.min(asked)));
         }
     }
-    Ok(Instant::now() + wanted)
+    Ok(wanted)
 }
 
 /// `100m`, `5S`: at most 8 digits and a unit.

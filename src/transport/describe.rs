@@ -34,7 +34,11 @@ pub(super) fn describe(plugin: &Plugin, gate: &Gate, caller: &Arc<Caller>) -> Ve
         name: method.name,
         aliases: method.aliases,
         description: method.doc,
-        kind: if method.query { "query" } else { "mutation" },
+        kind: match (method.streams, method.query) {
+            (true, _) => "stream",
+            (false, true) => "query",
+            (false, false) => "mutation",
+        },
         permissions: method.permissions,
         may_call: gate.admit(method, caller).is_ok(),
         grpc: method.path,

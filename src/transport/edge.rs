@@ -5,7 +5,7 @@ use super::dialect::{Dialect, RequestId};
 use super::leftover::Leftover;
 use super::metrics::Protocol;
 use super::single::Face;
-use super::{Limits, Metrics, ReplyCache, credential, deadline, grpc, http, orpc_batch};
+use super::{Limits, Listeners, Metrics, ReplyCache, credential, deadline, grpc, http, orpc_batch};
 use crate::access::{Caller, Gate, Identity, Ledger, Network, Snapshot};
 use crate::contract::{Method, Mount};
 use crate::database::Database;
@@ -49,6 +49,8 @@ pub struct Shared {
     pub ledger: Ledger,
     /// Answers that are kept.
     pub replies: ReplyCache,
+    /// Those who listen to changes.
+    pub listeners: Listeners,
     /// Mutations that run.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops.

@@ -6,6 +6,8 @@ use super::idempotency::{self, REPLAYED};
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, Look, Pledge, freshness};
 use super::run;
+use super::listening::Followed;
+use crate::access::Admitted;
 use crate::access::once::Given;
 use crate::contract::{DESCRIPTORS, Method, method_at};
 use crate::error::{Error, Result};
@@ -141,6 +143,9 @@ async fn pass(
     let (mut head, body) = with_body(request, shared, deadline).await?;
     // The body may have taken its time: who may call is decided again.
     let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?;
+    if method.streams {
+        return follow(routes, shared, admitted, head, body, deadline).await;
+    }
     let pledge = match shared.replies.look(&admitted, Form::Protobuf, body.clone(), freshness(&head.headers)) {
         Look::Hit(answer) => {
             run::must_be_in_time(deadline)?;
@@ -172,6 +177,27 @@ async fn pass(
         Some(pledge) => kept(response, shared, pledge).await,
         None => Ok(response),
     }
+}
+
+/// A stream, for as long as its caller may listen to it.
+async fn follow(
+    routes: Routes,
+    shared: &Shared,
+    admitted: Admitted,
+    mut head: Parts,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Response<GrpcBody>> {
+    let mut listening = shared.listeners.admit(&admitted, &head)?;
+    head.extensions.insert(admitted);
+    let request = Request::from_parts(head, GrpcBody::new(Full::new(body)));
+    let done = run::run(true, deadline, &shared.tasks, routes.oneshot(request)).await?;
+    let mut response = blame(done.unwrap_or_else(|never| match never {}));
+    if response.extensions().get::<Status>().is_none() {
+        response.extensions_mut().insert(Listens);
+        listening.begins();
+    }
+    Ok(response.map(|body| GrpcBody::new(Followed::new(body, listening))))
 }
 
 /// What is asked, whatever order its sender writes maps in.

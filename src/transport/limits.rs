@@ -39,6 +39,13 @@ pub struct Limits {
     pub json_depth: usize,
     /// A request is answered within this, whatever deadline its caller asks for.
     pub request_s: u64,
+    /// Streams of changes at once, which cost some 10 KiB each and a look at their callers twenty times a second.
+    pub listeners: usize,
+    /// Streams of one application, or of callers without a key from one network: dashboards on some walls and in some
+    /// browsers, and no more than an eighth of all.
+    pub listeners_each: usize,
+    /// A stream on which nothing happens says so this often, or proxies take it for dead: many give up after 30 s.
+    pub heartbeat_s: u64,
     /// Bad credentials that one client network (an IPv4 address, an IPv6 /64) may send before it gets 429 for them: a
     /// fleet behind one address that has missed a new secret still reads why. One that Argon2 has to look at counts as 10.
     pub bad_credentials: u32,
@@ -67,6 +74,9 @@ impl Default for Limits {
             batch_queries: 16,
             json_depth: 64,
             request_s: 30,
+            listeners: 1_024,
+            listeners_each: 128,
+            heartbeat_s: 15,
             bad_credentials: 1_000,
             bad_credentials_per_minute: 600,
             database_connections: 16,
@@ -94,6 +104,9 @@ impl Limits {
             ("requests", self.requests as u64, 1, COUNT_MAX),
             ("batch_calls", self.batch_calls as u64, 1, COUNT_MAX),
             ("batch_queries", self.batch_queries as u64, 1, COUNT_MAX),
+            ("listeners", self.listeners as u64, 1, COUNT_MAX),
+            ("listeners_each", self.listeners_each as u64, 1, COUNT_MAX),
+            ("heartbeat_s", self.heartbeat_s, 1, SECONDS_MAX),
             ("bad_credentials", self.bad_credentials.into(), 1, COUNT_MAX),
             ("bad_credentials_per_minute", self.bad_credentials_per_minute.into(), 1, COUNT_MAX),
             ("database_connections", self.database_connections.into(), 1, COUNT_MAX),

@@ -30,6 +30,8 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     let (attended, cut) = (TaskTracker::new(), CancellationToken::new());
     let (farewell, closing) = (Arc::new(Farewell::new(stop.clone())), CancellationToken::new());
     let watch = tokio::spawn(peers.clone().watch(cut.clone()));
+    let shared = edge.shared();
+    let judge = tokio::spawn(shared.listeners.clone().judge(shared.stopping.clone(), cut.clone()));
     let admit = |stream: TcpStream| {
         // Whoever has gone already has no address.
         let Ok(address) = stream.peer_addr() else { return };
@@ -63,8 +65,8 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
         tracing::warn!("requests were still in flight when the time to finish them ran out");
     }
     cut.cancel();
-    if watch.await.is_err() {
-        tracing::error!("the task that watches connections failed");
+    if watch.await.is_err() || judge.await.is_err() {
+        tracing::error!("a task that watches connections failed");
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub shed: Counter,
     /// Requests being answered.
     pub in_flight: Gauge,
+    /// Open streams of changes.
+    pub listeners: Gauge,
     /// Open connections.
     pub connections: Gauge,
     /// Connections refused because too many were open.
@@ -85,6 +87,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 4.0, 10))),
             shed: Counter::default(),
             in_flight: Gauge::default(),
+            listeners: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             connections_cut: Counter::default(),
@@ -101,6 +104,7 @@ impl Default for Metrics {
         registry.register("call_seconds", "How long calls took", metrics.seconds.clone());
         registry.register("requests_shed", "Requests refused under overload", metrics.shed.clone());
         registry.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
+        registry.register("listeners", "Open streams of changes", metrics.listeners.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("connections_refused", "Connections over the limit", metrics.connections_refused.clone());
         registry.register("connections_cut", "Connections ended for stalling", metrics.connections_cut.clone());

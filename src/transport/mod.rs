@@ -15,6 +15,7 @@ mod describe;
 mod dialect;
 mod edge;
 mod envelope;
+mod events;
 mod farewell;
 mod files;
 #[doc(hidden)]
@@ -25,6 +26,7 @@ mod idempotency;
 mod leftover;
 pub mod limits;
 pub mod listener;
+pub mod listening;
 pub mod metrics;
 mod orpc_batch;
 mod peer;
@@ -35,5 +37,6 @@ mod socket;
 
 pub use edge::{Edge, Shared};
 pub use limits::Limits;
+pub use listening::Listeners;
 pub use metrics::Metrics;
 pub use reply_cache::ReplyCache;

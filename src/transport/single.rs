@@ -5,6 +5,7 @@ use super::body::{self, Untyped};
 use super::dialect::{Dialect, RequestId, success};
 use super::edge::Shared;
 use super::envelope::{self, Body};
+use super::events;
 use super::idempotency;
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, freshness};
@@ -76,6 +77,9 @@ async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: 
         Body::Plain(input) => (input, Form::Plain),
         Body::Enveloped(input) => (input, Form::Enveloped),
     };
+    if method.streams {
+        return events::answer(shared, admitted, input, &head, deadline).await;
+    }
     let input = condition::add(&head.headers, method, input)?;
     let mut once = None;
     if !method.query
@@ -97,6 +101,9 @@ async fn answer_get(shared: &Shared, method: Option<&'static Method>, head: &Par
     let admitted = shared.gate.admit(method, &caller)?;
     let asked = question(head.uri.query().unwrap_or_default())?;
     let (input, form) = read(asked.as_ref(), shared.limits.json_depth)?;
+    if method.streams {
+        return events::answer(shared, admitted, input, head, deadline).await;
+    }
     let ready = call::prepare(shared, admitted, &input, form, freshness(&head.headers), None)?;
     Ok(conditional(ready.run(shared, deadline).await?, &head.headers))
 }
