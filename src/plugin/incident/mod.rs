@@ -4,6 +4,7 @@ pub mod domain;
 mod message;
 mod service;
 mod store;
+mod watch;
 
 use super::Kernel;
 use crate::contract::{Mount, generated};

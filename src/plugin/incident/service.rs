@@ -3,12 +3,15 @@
 use super::domain::{Incident, IncidentId, LINKS_MAX, Status, UPDATES_MAX, Update};
 use super::message;
 use super::store::Filter;
+use super::watch::Changes;
 use crate::access::Call;
 use crate::access::actor::Actor;
+use crate::contract::stream::Messages;
 use crate::contract::{Change, Page};
 use crate::database::{Reader, Timestamp, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
+use crate::plugin::watch::Hub;
 use crate::plugin::catalog::domain::{SystemId, must_have_room, parse_systems};
 use crate::proto::checkmate::incident::v1::{self as pb, incident_service_server::IncidentService};
 use std::collections::HashMap;
@@ -17,10 +20,18 @@ use tonic::Request;
 /// The service.
 pub(super) struct Incidents {
     kernel: Kernel,
+    watch: Hub<Changes>,
 }
 
 #[tonic::async_trait]
 impl IncidentService for Incidents {
+    type WatchIncidentsStream = Messages<pb::WatchIncidentsResponse>;
+
+    async fn watch_incidents(&self, request: Request<pb::WatchIncidentsRequest>) -> Reply<Self::WatchIncidentsStream> {
+        let (_, request) = Call::open(request)?;
+        reply(self.watch.follow(request.cursor.as_deref()).await?)
+    }
+
     async fn get_incidents(&self, request: Request<pb::GetIncidentsRequest>) -> Reply<pb::GetIncidentsResponse> {
         let (_, request) = Call::open(request)?;
         let (page, status) = (Page::all(), message::status(request.status()));
@@ -194,7 +205,8 @@ impl IncidentService for Incidents {
 
 impl Incidents {
     pub(super) fn new(kernel: Kernel) -> Self {
-        Self { kernel }
+        let watch = Hub::new(&kernel.database);
+        Self { kernel, watch }
     }
 
     fn update(&self, call: &Call, incident_id: IncidentId, message: String, status_change: Option<Status>) -> Update {
@@ -230,7 +242,7 @@ impl Reader {
         Ok((rows, self.with_systems(found).await?))
     }
 
-    async fn with_systems(&mut self, found: Vec<Incident>) -> Result<Vec<pb::Incident>> {
+    pub(super) async fn with_systems(&mut self, found: Vec<Incident>) -> Result<Vec<pb::Incident>> {
         let ids: Vec<_> = found.iter().map(|incident| incident.id).collect();
         let links = self.links(&ids, LINKS_MAX + 1).await?;
         if links.len() > LINKS_MAX {

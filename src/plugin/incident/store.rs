@@ -20,6 +20,21 @@ pub(super) struct Filter {
     pub(super) includes_resolved: bool,
 }
 
+impl Filter {
+    /// Those that are not resolved.
+    pub(super) fn active() -> Self {
+        Self {
+            status: None,
+            severity: None,
+            system: None,
+            created_from: None,
+            created_before: None,
+            text: None,
+            includes_resolved: false,
+        }
+    }
+}
+
 /// Before which incident a page starts: the newest come first.
 fn before(page: &Page) -> (Timestamp, Uuid) {
     let position = page.after.as_deref().and_then(|after| after.split_once(':'));
