@@ -343,5 +343,6 @@ methods! {
     incident: IncidentServiceAddUpdateRequest => IncidentServiceAddUpdateResponse,
     incident: ResolveIncidentRequest => ResolveIncidentResponse,
     incident: DeleteIncidentRequest => DeleteIncidentResponse,
+    incident: WatchIncidentsRequest => WatchIncidentsResponse,
     incident: HasActiveIncidentWithSuppressionRequest => HasActiveIncidentWithSuppressionResponse,
 }

@@ -75,7 +75,7 @@ fn what_cannot_be_generated_fails_with_its_name() {
         (
             good.replace("returns (", "returns (stream "),
             MESSAGES.to_owned(),
-            "Get: streaming methods are not generated",
+            "Get: what streams is a query, and its name starts with Watch",
         ),
         (good.replace("// Gets.", ""), MESSAGES.to_owned(), "Get: no comment"),
         (

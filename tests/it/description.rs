@@ -119,7 +119,8 @@ async fn the_openapi_document_covers_every_method() {
         expected.extend([format!("/api/{plugin}/"), format!("/api/{plugin}/{name}")]);
         let batch = &document["paths"][format!("/api/{plugin}/")]["post"];
         let properties = &batch["requestBody"]["content"]["application/json"]["schema"]["properties"];
-        assert!(properties[name].is_object(), "{name} is in no batch");
+        let streams = method_named(plugin, name).unwrap().streams;
+        assert_eq!(properties[name].is_object(), !streams, "what does not stream is in a batch: {name}");
     }
     let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(paths, expected);
@@ -139,8 +140,13 @@ async fn inputs_and_results_have_the_shape_that_is_published() {
         fits(&document, json("/requestBody"), &input).unwrap_or_else(|why| panic!("the input of {name}: {why}"));
         if answer.status == 200 {
             let result = &answer.body[short];
-            fits(&document, json("/responses/200"), result).unwrap_or_else(|why| panic!("the result of {name}: {why}"));
             let contract = method_named(plugin, short).unwrap();
+            let schema = if contract.streams {
+                &published["responses"]["200"]["content"]["text/event-stream"]["itemSchema"]
+            } else {
+                json("/responses/200")
+            };
+            fits(&document, schema, result).unwrap_or_else(|why| panic!("the result of {name}: {why}"));
             let alone: Value = serde_json::from_str(contract.output_schema).unwrap();
             fits(&json!({}), &alone, result).unwrap_or_else(|why| panic!("the result of {name}, alone: {why}"));
         }
@@ -159,7 +165,12 @@ async fn a_plugin_describes_every_procedure() {
             let name = one["name"].as_str().unwrap();
             let contract = method_named(plugin, name).unwrap();
             assert_eq!(one["permissions"], json!(contract.permissions), "{name}");
-            assert_eq!(one["kind"], if contract.query { "query" } else { "mutation" }, "{name}");
+            let kind = match (contract.streams, contract.query) {
+                (true, _) => "stream",
+                (false, true) => "query",
+                (false, false) => "mutation",
+            };
+            assert_eq!(one["kind"], kind, "{name}");
             let sample = Fixture::of_nothing().sample(&format!("{plugin}.{name}"));
             fits(&json!({}), &one["input"], &sample).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert!(one["output"].is_object() && !one["description"].as_str().unwrap().is_empty(), "{name}");

@@ -61,5 +61,6 @@ mod timing;
 mod under_load;
 mod verdicts;
 mod watch;
+mod watch_crowds;
 mod wire;
 mod wrong_keys;

@@ -48,7 +48,7 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
                 "incident" => "getIncidents",
                 other => panic!("no query of {other}"),
             };
-            if name == other {
+            if name == other || method_named(plugin, name).unwrap().streams {
                 return of(&caller.json(procedure, input.clone()).await, |body| body[name].clone());
             }
             let body = json!({name: input, other: {}});
@@ -58,7 +58,8 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
         Dialect::Plain => of(&caller.post(&single, input).await, Value::clone),
         Dialect::Envelope => {
             of(&caller.post(&format!("{single}/"), &json!({"json": input, "meta": []})).await, |body| {
-                body["json"].clone()
+                // The messages of a stream come in no envelope.
+                if method_named(plugin, name).unwrap().streams { body.clone() } else { body["json"].clone() }
             })
         }
         Dialect::Get if method_named(plugin, name).unwrap().query => {

@@ -151,6 +151,7 @@ impl Fixture {
                 json!({"incidentId": self.incident, "message": "found it", "statusChange": "identified"})
             }
             "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
+            "incident.watchIncidents" => json!({}),
             "incident.deleteIncident" => json!(self.doomed_incident),
             other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
         }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use prost::Message;
 use prost_reflect::DynamicMessage;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Status;
@@ -258,13 +258,27 @@ fn trailer(text: &str) -> Ended {
     ended(&Status::new(field("grpc-status").parse::<i32>().unwrap().into(), message))
 }
 
-/// The first message of a stream stands for its answer, or its refusal does.
-pub async fn first(way: Way, caller: &Caller, procedure: &str, input: &Value) -> Result<Value, Ended> {
-    Stream::open(way, caller, procedure, input).await?.next().await.map(|mut message| {
-        // Places differ between two servers.
-        if !message["cursor"].is_null() {
-            message["cursor"] = json!("<cursor>");
+/// What comes up to the first event: its data stands for the answer.
+pub async fn first_event(mut response: reqwest::Response) -> String {
+    let mut bytes = vec![];
+    loop {
+        let (taken, found) = event(&bytes);
+        match found {
+            Some(found) => return found.unwrap().to_string(),
+            None if taken > 0 => drop(bytes.drain(..taken)),
+            None => {
+                let part = timeout(PATIENCE, response.chunk()).await.expect("something comes");
+                bytes.extend(part.unwrap().expect("a stream does not end"));
+            }
         }
-        message
-    })
+    }
+}
+
+/// The first message stands for the answer.
+pub async fn first_message(
+    reply: Result<tonic::Response<tonic::Streaming<DynamicMessage>>, Status>,
+) -> Result<tonic::Response<DynamicMessage>, Status> {
+    let (metadata, mut stream, extensions) = reply?.into_parts();
+    let message = timeout(PATIENCE, stream.message()).await.expect("something comes")?;
+    Ok(tonic::Response::from_parts(metadata, message.expect("a stream does not end"), extensions))
 }

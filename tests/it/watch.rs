@@ -222,8 +222,13 @@ async fn a_stream_is_no_part_of_a_batch() {
     let server = Server::start().await;
     let admin = server.admin();
     let words = "watchIncidents is a stream: call it by itself, at /api/incident/watchIncidents";
-    admin.json(WATCH, json!({})).await.refused(400, "BAD_REQUEST", words);
-    server.anonymous().json(WATCH, json!({})).await.refused(401, "UNAUTHORIZED", "Authentication required");
+    let batch = json!({"watchIncidents": {}, "getIncidents": {}});
+    for body in [json!({"watchIncidents": {}}), batch] {
+        let refused = admin.post("/api/incident/", &body).await;
+        assert_eq!((refused.status, &refused.body["message"]), (400, &json!(words)));
+    }
+    let nobody = server.allowed(&[]).await.post("/api/incident/", &json!({"watchIncidents": {}})).await;
+    nobody.refused(403, "FORBIDDEN", "Missing permission: incident.incident.read");
     let call = json!([{"url": format!("{}/api/incident/watchIncidents", server.url), "method": "POST"}]);
     let answer = admin.request("POST", "/api/incident").header("x-orpc-batch", "buffered").json(&call).send().await;
     let text = answer.unwrap().text().await.unwrap();
