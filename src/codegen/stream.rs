@@ -27,8 +27,9 @@ pub(super) fn check(method: &MethodDescriptor, found: &Method) -> Result<()> {
     };
     let says_what = output.get_field_by_name("type").is_some_and(|field| matches!(field.kind(), Kind::Enum(_)));
     if !is_cursor(&input) || !is_cursor(&output) || !says_what {
-        return Err(format!("{name}: a stream has an optional cursor in its request and its messages, and their type")
-            .into());
+        return Err(
+            format!("{name}: a stream has an optional cursor in its request and its messages, and their type").into()
+        );
     }
     Ok(())
 }

@@ -41,11 +41,7 @@ pub struct Stream {
 
 impl Stream {
     /// Joins a message with the service method that takes it.
-    pub fn new<M, R, S, F>(
-        admitted: Admitted,
-        message: M,
-        call: impl FnOnce(Request<M>) -> F + Send + 'static,
-    ) -> Self
+    pub fn new<M, R, S, F>(admitted: Admitted, message: M, call: impl FnOnce(Request<M>) -> F + Send + 'static) -> Self
     where
         M: Send + 'static,
         R: serde::Serialize + Event + 'static,

@@ -178,7 +178,9 @@ impl Database {
     /// A connection on which everything that is read is of one moment. Not for long: old rows are kept meanwhile.
     pub async fn snapshot(&self) -> Result<Reader> {
         Ok(Reader(match &self.0 {
-            Pools::Sqlite { read, .. } => Connection::SqliteTransaction(sqlite::Transaction::begin_reading(read).await?),
+            Pools::Sqlite { read, .. } => {
+                Connection::SqliteTransaction(sqlite::Transaction::begin_reading(read).await?)
+            }
             Pools::Postgres { pool, .. } => {
                 let mut connection = Lent::from(pool, Purpose::Requests).await?;
                 connection.begin_reading().await?;

@@ -60,11 +60,8 @@ impl fmt::Display for Place {
 impl Reader {
     /// Where the feed ends.
     pub async fn last_place(&mut self) -> Result<Place> {
-        let last = sql!(
-            self,
-            fetch_optional as Place,
-            "select sequence, made_at from change order by sequence desc limit 1"
-        )?;
+        let last =
+            sql!(self, fetch_optional as Place, "select sequence, made_at from change order by sequence desc limit 1")?;
         Ok(last.unwrap_or(Place { sequence: 0, made_at: Timestamp(0) }))
     }
 

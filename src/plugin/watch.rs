@@ -151,8 +151,7 @@ impl<W: Watched> Hub<W> {
         let mut store = self.0.database.snapshot().await?;
         let last = store.last_place().await?;
         if let Some(known) = kept.as_mut()
-            && store.behind(known.at.sequence, W::PLUGIN, SYSTEM_DELETED).await?
-                == Behind::These(vec![], last.sequence)
+            && store.behind(known.at.sequence, W::PLUGIN, SYSTEM_DELETED).await? == Behind::These(vec![], last.sequence)
         {
             known.at = last;
             return Ok((known.resources.clone(), last));

@@ -3,10 +3,10 @@
 use super::answer::Listens;
 use super::edge::Shared;
 use super::idempotency::{self, REPLAYED};
+use super::listening::Followed;
 use super::metrics::Protocol;
 use super::reply_cache::{Finished, Form, Look, Pledge, freshness};
 use super::run;
-use super::listening::Followed;
 use crate::access::Admitted;
 use crate::access::once::Given;
 use crate::contract::{DESCRIPTORS, Method, method_at};

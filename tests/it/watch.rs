@@ -207,8 +207,9 @@ async fn the_last_event_id_goes_before_the_cursor() {
         let mut stream = Stream::open_with(Way::Events, &admin, WATCH, &input, &resume).await.unwrap();
         assert_eq!(stream.next().await.unwrap()["incidentId"], second);
     }
-    let mut stream =
-        Stream::open_with(Way::Events, &admin, WATCH, &json!({"cursor": start}), &[("last-event-id", "")]).await.unwrap();
+    let mut stream = Stream::open_with(Way::Events, &admin, WATCH, &json!({"cursor": start}), &[("last-event-id", "")])
+        .await
+        .unwrap();
     assert_eq!(stream.next().await.unwrap()["incidentId"], first);
     let bad = Stream::open_with(Way::Events, &admin, WATCH, &json!({}), &[("last-event-id", "x")]).await.err().unwrap();
     assert_eq!(bad.0, "BAD_REQUEST");

@@ -90,7 +90,8 @@ async fn a_storm_of_listeners_hears_everything_and_leaves_nothing_behind() {
         admin.call("incident.updateIncident", change).await;
     }
     let heard: Vec<Vec<_>> =
-        join_all(streams.iter_mut().map(async |stream| stream.take(CHANGES).await.iter().map(sequence).collect())).await;
+        join_all(streams.iter_mut().map(async |stream| stream.take(CHANGES).await.iter().map(sequence).collect()))
+            .await;
     assert!(heard.iter().all(|one| one == &heard[0]) && heard[0].is_sorted());
     drop(streams);
     until("all have gone", Duration::from_secs(20), async || listeners(&server).await == 0).await;
