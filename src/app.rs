@@ -7,6 +7,7 @@ use crate::database::{Database, FileLock, Ids, Location, Schema};
 use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::plugin::{self, Kernel, auth};
+use crate::scheduler;
 use crate::transport::{Edge, Listeners, Metrics, ReplyCache, Shared, listener};
 use crate::world::{Clock, Entropy};
 use std::net::SocketAddr;
@@ -188,6 +189,8 @@ impl App {
         let keep = usage::keep(snapshot.clone(), database.clone(), following.clone());
         let ledger = edge.shared().ledger.clone();
         let forgetter = tokio::spawn(ending(stop.clone(), ledger.keep(following.clone())));
+        let by_time = scheduler::keep(foundation.kernel.clone(), foundation.clock.clone(), following.clone());
+        let timekeeper = tokio::spawn(ending(stop.clone(), by_time));
         let apart = Apart::new()?;
         let (follower, keeper) = (apart.spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
         let reporter =
@@ -197,9 +200,13 @@ impl App {
 
         following.cancel();
         let mut done = Ok(());
-        for (name, task) in
-            [("follower", follower), ("last uses", keeper), ("kept answers", forgetter), ("health", reporter)]
-        {
+        for (name, task) in [
+            ("follower", follower),
+            ("last uses", keeper),
+            ("kept answers", forgetter),
+            ("scheduler", timekeeper),
+            ("health", reporter),
+        ] {
             match timeout(CLOSING_MAX, task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => done = Err(Error::bug(format!("the task {name:?} failed: {why}"))),

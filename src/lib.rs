@@ -6,6 +6,7 @@
 //! - [`transport`] accepts connections and speaks both protocols. It names no procedure.
 //! - [`access`] says who is calling and whether they may: one Gate, which both protocols pass.
 //! - [`plugin`] holds what is offered, a folder for each plugin; [`database`] keeps it, in SQLite or PostgreSQL.
+//! - [`scheduler`] does what is done when its time comes, on every replica, and once.
 //! - [`json`] reads and writes the JSON of the contract; [`error`] is the one table of errors.
 //! - [`app`] is the one place that knows all parts and joins them; [`cli`] and [`config`] start it; [`world`] is time
 //!   and chance.
@@ -19,6 +20,7 @@ pub mod database;
 pub mod error;
 pub mod json;
 pub mod plugin;
+pub mod scheduler;
 pub mod transport;
 pub mod world;
 

@@ -116,6 +116,13 @@ impl Reader {
 }
 
 impl Writer {
+    /// Says of one more thing that it was done: the commit says the last. Only when the rows are written, for others wait
+    /// for the feed until then.
+    pub async fn also(&mut self, did: &Did) -> Result<()> {
+        self.append_change(did).await?;
+        Ok(())
+    }
+
     /// Appends an entry and answers its place.
     pub(super) async fn append_change(&mut self, did: &Did) -> Result<i64> {
         self.serialise_commits().await?;

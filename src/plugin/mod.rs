@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod catalog;
 pub mod incident;
+pub mod maintenance;
 pub mod watch;
 
 use crate::access::{Hashing, InstanceKey, Snapshot};
@@ -36,6 +37,7 @@ pub fn mount(kernel: &Kernel, mount: &mut Mount) {
     auth::mount(kernel, mount);
     catalog::mount(kernel, mount);
     incident::mount(kernel, mount);
+    maintenance::mount(kernel, mount);
 }
 
 impl Kernel {

@@ -8,7 +8,9 @@ use checkmate::contract::dispatch::Checks;
 use checkmate::contract::page::{Page, PageKey, Row};
 use checkmate::error::Error;
 use checkmate::json::{Decode, Decoder, Value, decode, encode};
-use checkmate::proto::checkmate::{auth::v1 as auth, catalog::v1 as catalog, incident::v1 as incident};
+use checkmate::proto::checkmate::{
+    auth::v1 as auth, catalog::v1 as catalog, incident::v1 as incident, maintenance::v1 as maintenance,
+};
 use checkmate::transport::fuzzing;
 use prost::Message;
 use serde::Serialize;
@@ -345,4 +347,16 @@ methods! {
     incident: DeleteIncidentRequest => DeleteIncidentResponse,
     incident: WatchIncidentsRequest => WatchIncidentsResponse,
     incident: HasActiveIncidentWithSuppressionRequest => HasActiveIncidentWithSuppressionResponse,
+    maintenance: GetWindowsRequest => GetWindowsResponse,
+    maintenance: ListMaintenancesRequest => ListMaintenancesResponse,
+    maintenance: GetMaintenanceRequest => GetMaintenanceResponse,
+    maintenance: GetMaintenancesForSystemRequest => GetMaintenancesForSystemResponse,
+    maintenance: GetBulkMaintenancesForSystemsRequest => GetBulkMaintenancesForSystemsResponse,
+    maintenance: ScheduleWindowRequest => ScheduleWindowResponse,
+    maintenance: UpdateMaintenanceRequest => UpdateMaintenanceResponse,
+    maintenance: MaintenanceServiceAddUpdateRequest => MaintenanceServiceAddUpdateResponse,
+    maintenance: CloseMaintenanceRequest => CloseMaintenanceResponse,
+    maintenance: CancelMaintenanceRequest => CancelMaintenanceResponse,
+    maintenance: DeleteMaintenanceRequest => DeleteMaintenanceResponse,
+    maintenance: HasActiveMaintenanceWithSuppressionRequest => HasActiveMaintenanceWithSuppressionResponse,
 }

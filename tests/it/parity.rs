@@ -46,6 +46,7 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
                 "auth" => "whoAmI",
                 "catalog" => "getViews",
                 "incident" => "getIncidents",
+                "maintenance" => "getWindows",
                 other => panic!("no query of {other}"),
             };
             if name == other || method_named(plugin, name).unwrap().streams {

@@ -19,6 +19,10 @@ pub struct Fixture {
     pub incident: String,
     pub unresolved_incident: String,
     pub doomed_incident: String,
+    pub window: String,
+    pub running_window: String,
+    pub planned_window: String,
+    pub doomed_window: String,
 }
 
 impl Fixture {
@@ -40,6 +44,10 @@ impl Fixture {
             incident: id(),
             unresolved_incident: id(),
             doomed_incident: id(),
+            window: id(),
+            running_window: id(),
+            planned_window: id(),
+            doomed_window: id(),
         }
     }
 
@@ -56,6 +64,7 @@ impl Fixture {
             make("catalog.createGroup", json!({"name": "all"})).await,
         );
         let incident = |title: &str| json!({"title": title, "severity": "major", "systemIds": [system]});
+        let window = |title: &str, start: &str| json!({"title": title, "startAt": start, "endAt": "2099-01-01T00:00:00Z", "systemIds": [system]});
         let contact = json!({"systemId": system, "type": "mailbox", "email": "ops@example.org", "label": "on call"});
         Self {
             contact: make("catalog.addSystemContact", contact).await,
@@ -70,6 +79,10 @@ impl Fixture {
             incident: make("incident.createIncident", incident("slow")).await,
             unresolved_incident: make("incident.createIncident", incident("down")).await,
             doomed_incident: make("incident.createIncident", incident("old")).await,
+            window: make("maintenance.scheduleWindow", window("disks", "2098-01-01T00:00:00Z")).await,
+            running_window: make("maintenance.scheduleWindow", window("now", "2020-01-01T00:00:00Z")).await,
+            planned_window: make("maintenance.scheduleWindow", window("soon", "2098-01-01T00:00:00Z")).await,
+            doomed_window: make("maintenance.scheduleWindow", window("old", "2098-01-01T00:00:00Z")).await,
             system,
             group,
         }
@@ -153,6 +166,25 @@ impl Fixture {
             "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
             "incident.watchIncidents" => json!({}),
             "incident.deleteIncident" => json!(self.doomed_incident),
+            "maintenance.getWindows" => json!({"status": "scheduled"}),
+            "maintenance.listMaintenances" => json!({"pageSize": 1, "status": "in_progress", "textContains": "O"}),
+            "maintenance.getMaintenance" => json!({"id": self.window}),
+            "maintenance.getMaintenancesForSystem" | "maintenance.hasActiveMaintenanceWithSuppression" => {
+                json!({"systemId": self.system})
+            }
+            "maintenance.getBulkMaintenancesForSystems" => json!({"systemIds": [self.system]}),
+            "maintenance.scheduleWindow" => json!({
+                "title": " patches ", "description": null, "startAt": "2099-01-04T03:00:00+01:00",
+                "endAt": "2099-01-04T03:00:00Z", "systemIds": [self.system],
+                "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU", "timeZone": "Europe/Berlin"}
+            }),
+            "maintenance.updateMaintenance" => {
+                json!({"id": self.window, "description": "both", "endAt": "2098-02-01T00:00:00Z"})
+            }
+            "maintenance.addUpdate" => json!({"maintenanceId": self.window, "message": "ready"}),
+            "maintenance.closeMaintenance" => json!({"id": self.running_window, "message": "done"}),
+            "maintenance.cancelMaintenance" => json!({"id": self.planned_window}),
+            "maintenance.deleteMaintenance" => json!(self.doomed_window),
             other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
         }
     }
