@@ -1,6 +1,6 @@
 //! Random calls never break what holds of every window.
 
-use crate::maintenance::{HOUR, system, text};
+use crate::maintenance::{system, text};
 use crate::server::Server;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -59,8 +59,8 @@ async fn random_calls_agree_with_a_model() {
         }
         let pick = usize::try_from(dice.below(1_000)).unwrap();
         let id = models.keys().nth(pick % models.len().max(1)).cloned();
-        match (dice.below(6), id) {
-            (0, _) | (_, None) => {
+        match (dice.below(14), id) {
+            (0..=3, _) | (_, None) => {
                 let (start, end) = (now + dice.below(120), now + dice.below(240));
                 let input = json!({"title": "t", "startAt": at(start), "endAt": at(end), "systemIds": [web]});
                 let answer = admin.json("maintenance.scheduleWindow", input).await;
@@ -70,7 +70,7 @@ async fn random_calls_agree_with_a_model() {
                     models.insert(text(&answer.body["scheduleWindow"]["id"]), model);
                 }
             }
-            (1, Some(id)) => {
+            (4..=6, Some(id)) => {
                 let model = models.get_mut(&id).unwrap();
                 let to = STATUSES[usize::try_from(dice.below(4)).unwrap()];
                 let input = json!({"maintenanceId": id, "message": "m", "statusChange": to});
@@ -81,8 +81,8 @@ async fn random_calls_agree_with_a_model() {
                     model.start = if to == "in_progress" { now } else { model.start };
                 }
             }
-            (verb @ 2..=3, Some(id)) => {
-                let (verb, to) = if verb == 2 { ("close", "completed") } else { ("cancel", "cancelled") };
+            (verb @ 7..=8, Some(id)) => {
+                let (verb, to) = if verb == 7 { ("close", "completed") } else { ("cancel", "cancelled") };
                 let model = models.get_mut(&id).unwrap();
                 let answer = admin.json(&format!("maintenance.{verb}Maintenance"), json!({"id": id})).await;
                 assert_eq!(answer.status == 200, model.may(to), "step {step} {model:?} {to}: {}", answer.text);
@@ -90,7 +90,7 @@ async fn random_calls_agree_with_a_model() {
                     model.status = to;
                 }
             }
-            (4, Some(id)) => {
+            (9..=12, Some(id)) => {
                 let model = models.get_mut(&id).unwrap();
                 let (start, end) = (now + dice.below(120), now + dice.below(240));
                 let with_start = dice.below(2) == 0;
@@ -121,7 +121,8 @@ async fn random_calls_agree_with_a_model() {
             look(&server, now, &models, &mut lines).await;
         }
     }
-    assert!(models.len() > 5 && HOUR.as_secs() > 0);
+    let reached = |status| models.values().any(|model| model.status == status);
+    assert!(models.len() > 5 && reached("completed") && reached("cancelled"), "the run was worth it: {models:?}");
 }
 
 /// Everything reads as the model says; ends lie after starts; timelines only grow.
