@@ -247,7 +247,9 @@ impl<I: Message + Default + Decode + Validate + Clone, O: Message + Default + Se
         }
         let text = read::<O>(bytes).and_then(|response| serde_json::to_vec(&response).ok());
         if let Some(text) = text {
-            Value::parse(&text, 64).expect("what is written as JSON is JSON");
+            // Not read by our own strict reader: a map has each key once in an answer, but not in any bytes.
+            let read: Result<serde_json::Value, _> = serde_json::from_slice(&text);
+            read.expect("what is written as JSON is JSON");
         }
     }
 
