@@ -32,11 +32,14 @@ pub struct Told {
     pub json: Vec<u8>,
 }
 
+/// What a call of a streaming method begins.
+pub type Telling = BoxFuture<'static, Result<BoxStream<'static, Result<Told>>>>;
+
 /// A call of a streaming method that is known, permitted and valid, and has not run.
 pub struct Stream {
     /// What will run.
     pub method: &'static Method,
-    run: Box<dyn FnOnce() -> BoxFuture<'static, Result<BoxStream<'static, Result<Told>>>> + Send>,
+    run: Box<dyn FnOnce() -> Telling + Send>,
 }
 
 impl Stream {
@@ -49,7 +52,7 @@ impl Stream {
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static,
     {
         let method = admitted.method();
-        let run = move || -> BoxFuture<'static, Result<BoxStream<'static, Result<Told>>>> {
+        let run = move || -> Telling {
             Box::pin(async move {
                 let reply = call(admitted.request(message)).await.map_err(|status| Error::from_status(&status))?;
                 Ok(reply.into_inner().map(|message| told(&message.map_err(|why| Error::from_status(&why))?)).boxed())
@@ -60,7 +63,7 @@ impl Stream {
 
     /// Begins it.
     #[must_use]
-    pub fn run(self) -> BoxFuture<'static, Result<BoxStream<'static, Result<Told>>>> {
+    pub fn run(self) -> Telling {
         (self.run)()
     }
 }

@@ -169,13 +169,11 @@ impl<W: Watched> Hub<W> {
             if after - ring.upto > STRIDE {
                 ring.restart(after);
             }
-            match self.make(ring.upto).await? {
-                Some(batch) => ring.take_in(batch),
-                None => {
-                    ring.restart(after);
-                    return Ok(None);
-                }
-            }
+            let Some(batch) = self.make(ring.upto).await? else {
+                ring.restart(after);
+                return Ok(None);
+            };
+            ring.take_in(batch);
         }
         if let Some(batch) = ring.behind(after) {
             return Ok(Some(batch));
@@ -306,8 +304,11 @@ impl<W: Watched> Listener<W> {
             self.moved.borrow_and_update();
             match self.look().await {
                 Ok(true) => {}
-                Ok(false) if self.moved.changed().await.is_err() => return Ok(None),
-                Ok(false) => {}
+                Ok(false) => {
+                    if self.moved.changed().await.is_err() {
+                        return Ok(None);
+                    }
+                }
                 Err(Error::Unavailable(_)) => sleep(AGAIN).await,
                 Err(why) => return Err(why),
             }

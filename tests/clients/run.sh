@@ -26,8 +26,10 @@ main() {
   run bash "$here/buf.sh"
   run "${python[@]}" "$here/python/requests_client.py"
   run "${python[@]}" "$here/python/grpcio_client.py"
+  run "${python[@]}" "$here/python/follow_client.py"
   run node "$build/node/fetch.js"
   run node "$build/node/grpc-js.js"
+  run node "$build/node/follow.js"
   run node "$build/node/connect.js"
   run node "$build/node/orpc.js"
 

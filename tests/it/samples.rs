@@ -99,7 +99,8 @@ impl Fixture {
             | "catalog.getEntities"
             | "catalog.getSystems"
             | "catalog.getGroups"
-            | "catalog.getViews" => json!({}),
+            | "catalog.getViews"
+            | "incident.watchIncidents" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
             "auth.getApplication" => json!({"applicationId": self.application}),
             "auth.getRole" => json!({"roleId": self.role}),
@@ -164,7 +165,6 @@ impl Fixture {
                 json!({"incidentId": self.incident, "message": "found it", "statusChange": "identified"})
             }
             "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
-            "incident.watchIncidents" => json!({}),
             "incident.deleteIncident" => json!(self.doomed_incident),
             "maintenance.getWindows" => json!({"status": "scheduled"}),
             "maintenance.listMaintenances" => json!({"pageSize": 1, "status": "in_progress", "textContains": "O"}),

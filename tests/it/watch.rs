@@ -9,6 +9,9 @@ use std::time::Duration;
 
 const WATCH: &str = "incident.watchIncidents";
 
+/// All but the last entry of the feed.
+const FORGET: &str = "delete from change where sequence < (select max(sequence) from change)";
+
 async fn system(caller: &Caller) -> Value {
     caller.call("catalog.createSystem", json!({"name": "web"})).await["id"].clone()
 }
@@ -184,7 +187,6 @@ async fn what_cannot_be_resumed_is_refused_or_begins_anew() {
         }
     }
     // What the feed has forgotten.
-    const FORGET: &str = "delete from change where sequence < (select max(sequence) from change)";
     let cursor = watch(Way::Lines, &admin, &Value::Null).await.state().await[1]["cursor"].clone();
     admin.call("incident.updateIncident", json!({"id": id, "title": "y"})).await;
     admin.call("catalog.createSystem", json!({"name": "later"})).await;
