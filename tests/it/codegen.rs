@@ -106,3 +106,37 @@ fn what_cannot_be_generated_fails_with_its_name() {
         assert!(refusal.contains(expected), "expected {expected:?}, got {refusal:?}");
     }
 }
+
+#[test]
+fn what_streams_is_a_query_that_can_be_resumed() {
+    let method = |kind: &str| {
+        format!(
+            "{PLUGIN} \n// Watches.\n rpc WatchAll({}GetRequest) returns ({}GetResponse) {{ {ACCESS} {} }}",
+            if kind == "both ways" { "stream " } else { "" },
+            if kind == "not at all" { "" } else { "stream " },
+            if kind == "changing" { "" } else { "option idempotency_level = NO_SIDE_EFFECTS;" }
+        )
+    };
+    let cursor = "\n// From where.\n optional string cursor = 1;";
+    let kind = "\n// What.\n Kind type = 2;";
+    let messages = |request: &str, response: &str| {
+        format!(
+            "enum Kind {{ KIND_UNSPECIFIED = 0; KIND_MADE = 1; }}
+             message GetRequest {{ {request} }} message GetResponse {{ {response} }}"
+        )
+    };
+    let good = messages(cursor, &format!("{cursor}{kind}"));
+    assert_eq!(refusal(&method("out"), &good), "nothing");
+    let parts = "a stream has an optional cursor in its request and its messages, and their type";
+    for (service, messages, expected) in [
+        (method("both ways"), good.clone(), "streams of callers are not generated"),
+        (method("changing"), good.clone(), "what streams is a query, and its name starts with Watch"),
+        (method("out").replace("WatchAll", "All"), good, "what streams is a query, and its name starts with Watch"),
+        (method("out"), messages("", &format!("{cursor}{kind}")), parts),
+        (method("out"), messages(cursor, kind), parts),
+        (method("out"), messages(cursor, cursor), parts),
+    ] {
+        let refusal = refusal(&service, &messages);
+        assert!(refusal.ends_with(expected), "expected {expected:?}, got {refusal:?}");
+    }
+}
