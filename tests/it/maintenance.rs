@@ -107,7 +107,7 @@ async fn a_server_that_was_down_catches_up_in_order_with_the_due_times() {
         let over = get(&server, &made["id"]).await;
         assert_eq!(line(&over), [("in_progress".to_owned(), start), ("completed".to_owned(), end)]);
     }
-    let order: Vec<_> = fed(&server).await.into_iter().skip(2).map(|(kind, id)| (kind, id)).collect();
+    let order: Vec<_> = fed(&server).await.into_iter().skip(2).collect();
     let said = |kind: &str, made: &Value| (format!("maintenance.{kind}"), text(&made["id"]));
     let expected =
         [said("started", &first), said("completed", &first), said("started", &second), said("completed", &second)];
@@ -306,10 +306,10 @@ async fn lists_know_the_status_of_this_moment() {
         assert_eq!(titles(&server, "maintenance.listMaintenances", filter.clone()).await, expected, "{filter}");
         assert_eq!(titles(&server, "maintenance.getWindows", filter.clone()).await, expected, "{filter}");
         for size in [1, 2, 1_000] {
-            let mut paged = filter.clone();
-            paged["pageSize"] = json!(size);
-            let pages = admin.pages("maintenance.listMaintenances", "maintenances", paged).await;
-            let found: Vec<_> = pages.concat().iter().map(|row| text(&row["title"])).collect();
+            let mut input = filter.clone();
+            input["pageSize"] = json!(size);
+            let found = admin.pages("maintenance.listMaintenances", "maintenances", input).await;
+            let found: Vec<_> = found.concat().iter().map(|row| text(&row["title"])).collect();
             assert_eq!(found, expected, "{filter} by {size}");
         }
     }

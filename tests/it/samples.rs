@@ -154,7 +154,9 @@ impl Fixture {
             "incident.getIncidents" => json!({"includeResolved": true}),
             "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
             "incident.getIncident" => json!({"id": self.incident}),
-            "incident.getBulkIncidentsForSystems" => json!({"systemIds": [self.system]}),
+            "incident.getBulkIncidentsForSystems" | "maintenance.getBulkMaintenancesForSystems" => {
+                json!({"systemIds": [self.system]})
+            }
             "incident.createIncident" => json!({
                 "title": " disk full ", "description": null, "severity": "critical",
                 "systemIds": [self.system],
@@ -172,7 +174,6 @@ impl Fixture {
             "maintenance.getMaintenancesForSystem" | "maintenance.hasActiveMaintenanceWithSuppression" => {
                 json!({"systemId": self.system})
             }
-            "maintenance.getBulkMaintenancesForSystems" => json!({"systemIds": [self.system]}),
             "maintenance.scheduleWindow" => json!({
                 "title": " patches ", "description": null, "startAt": "2099-01-04T03:00:00+01:00",
                 "endAt": "2099-01-04T03:00:00Z", "systemIds": [self.system],
