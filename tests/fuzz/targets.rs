@@ -360,5 +360,6 @@ methods! {
     maintenance: CloseMaintenanceRequest => CloseMaintenanceResponse,
     maintenance: CancelMaintenanceRequest => CancelMaintenanceResponse,
     maintenance: DeleteMaintenanceRequest => DeleteMaintenanceResponse,
+    maintenance: WatchMaintenancesRequest => WatchMaintenancesResponse,
     maintenance: HasActiveMaintenanceWithSuppressionRequest => HasActiveMaintenanceWithSuppressionResponse,
 }

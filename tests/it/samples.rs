@@ -100,7 +100,8 @@ impl Fixture {
             | "catalog.getSystems"
             | "catalog.getGroups"
             | "catalog.getViews"
-            | "incident.watchIncidents" => json!({}),
+            | "incident.watchIncidents"
+            | "maintenance.watchMaintenances" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
             "auth.getApplication" => json!({"applicationId": self.application}),
             "auth.getRole" => json!({"roleId": self.role}),

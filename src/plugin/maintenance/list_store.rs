@@ -112,6 +112,18 @@ impl Reader {
         }
     }
 
+    /// Those that are neither completed nor cancelled, the earliest start first.
+    pub(super) async fn windows_not_over(&mut self, page: &Page) -> Result<Vec<Maintenance>> {
+        sql!(
+            self,
+            fetch_all as Maintenance,
+            "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+             created_by_kind, created_by_id, created_by_name, created_at, updated_at
+             from maintenance where status in ('scheduled', 'in_progress') order by start_at, id limit $1",
+            page.limit()
+        )
+    }
+
     /// Those of one system, or of one series.
     async fn maintenances_of_one(&mut self, page: &Page, filter: &Filter) -> Result<Vec<Maintenance>> {
         let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));

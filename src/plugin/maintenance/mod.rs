@@ -8,6 +8,7 @@ mod recurrence;
 mod series_store;
 mod service;
 mod store;
+mod watch;
 
 pub use clockwork::catch_up;
 

@@ -3,14 +3,17 @@
 use super::clockwork::{entries_by_clock, kind_of};
 use super::domain::{LINKS_MAX, Maintenance, MaintenanceId, Series, SeriesId, Status, UPDATES_MAX, Update};
 use super::list_store::Filter;
+use super::watch::Changes;
 use super::{message, recurrence};
 use crate::access::Call;
 use crate::access::actor::Actor;
+use crate::contract::stream::Messages;
 use crate::contract::{Change, Page};
 use crate::database::{Did, Reader, Timestamp, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
 use crate::plugin::catalog::domain::{SystemId, must_have_room, parse_systems};
+use crate::plugin::watch::Hub;
 use crate::proto::checkmate::maintenance::v1::{self as pb, maintenance_service_server::MaintenanceService};
 use std::collections::HashMap;
 use tonic::Request;
@@ -18,6 +21,7 @@ use tonic::Request;
 /// The service.
 pub(super) struct Maintenances {
     kernel: Kernel,
+    watch: Hub<Changes>,
 }
 
 #[tonic::async_trait]
@@ -237,6 +241,16 @@ impl MaintenanceService for Maintenances {
         reply(pb::DeleteMaintenanceResponse { success: true })
     }
 
+    type WatchMaintenancesStream = Messages<pb::WatchMaintenancesResponse>;
+
+    async fn watch_maintenances(
+        &self,
+        request: Request<pb::WatchMaintenancesRequest>,
+    ) -> Reply<Self::WatchMaintenancesStream> {
+        let (_, request) = Call::open(request)?;
+        reply(self.watch.follow(request.cursor.as_deref()).await?)
+    }
+
     async fn has_active_maintenance_with_suppression(
         &self,
         request: Request<pb::HasActiveMaintenanceWithSuppressionRequest>,
@@ -250,7 +264,8 @@ impl MaintenanceService for Maintenances {
 
 impl Maintenances {
     pub(super) fn new(kernel: Kernel) -> Self {
-        Self { kernel }
+        let watch = Hub::new(&kernel.database);
+        Self { kernel, watch }
     }
 
     async fn schedule_once(
@@ -368,7 +383,7 @@ impl Reader {
     }
 
     /// Windows as they are by now, with their systems.
-    async fn windows(&mut self, found: Vec<Maintenance>, now: Timestamp) -> Result<Vec<pb::Maintenance>> {
+    pub(super) async fn windows(&mut self, found: Vec<Maintenance>, now: Timestamp) -> Result<Vec<pb::Maintenance>> {
         let ids: Vec<_> = found.iter().map(|window| window.id).collect();
         let links = self.maintenance_links(&ids, LINKS_MAX + 1).await?;
         if links.len() > LINKS_MAX {
