@@ -44,6 +44,7 @@ mod log;
 mod maintenance;
 mod maintenance_model;
 mod maintenance_series;
+mod maintenance_watch;
 mod matrix;
 mod model;
 mod parity;
