@@ -182,9 +182,10 @@ async fn a_page_token_is_good_for_its_list_and_filters_only() {
     let plain = token("listSystems", json!({})).await;
     let filtered = token("listSystems", json!({"nameContains": "x"})).await;
     let contacts = token("listSystemContacts", json!({"systemId": systems[0]})).await;
-    let other = if plain.ends_with('A') { "B" } else { "A" };
-    let tampered = format!("{}{other}", &plain[..plain.len() - 1]);
-    let resealed = format!("{other}{}", &plain[1..]);
+    // The seal stands first and begins with any letter: what replaces a letter has to differ from that one.
+    let other_than = |is: bool| if is { "B" } else { "A" };
+    let tampered = format!("{}{}", &plain[..plain.len() - 1], other_than(plain.ends_with('A')));
+    let resealed = format!("{}{}", other_than(plain.starts_with('A')), &plain[1..]);
     for (list, input) in [
         ("listGroups", json!({"pageToken": plain})),
         ("listViews", json!({"pageToken": plain})),
