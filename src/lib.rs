@@ -6,6 +6,7 @@
 //! - [`transport`] accepts connections and speaks both protocols. It names no procedure.
 //! - [`access`] says who is calling and whether they may: one Gate, which both protocols pass.
 //! - [`plugin`] holds what is offered, a folder for each plugin; [`database`] keeps it, in SQLite or PostgreSQL.
+//! - [`probe`] holds the kinds of health check, a file for each.
 //! - [`scheduler`] does what is done when its time comes, on every replica, and once.
 //! - [`json`] reads and writes the JSON of the contract; [`error`] is the one table of errors.
 //! - [`app`] is the one place that knows all parts and joins them; [`cli`] and [`config`] start it; [`world`] is time
@@ -20,6 +21,7 @@ pub mod database;
 pub mod error;
 pub mod json;
 pub mod plugin;
+pub mod probe;
 pub mod scheduler;
 pub mod transport;
 pub mod world;
