@@ -6,6 +6,7 @@
 
 pub mod net;
 pub mod policy;
+mod rule;
 pub mod secret;
 
 use futures_util::FutureExt;
@@ -128,7 +129,9 @@ impl Kind {
     /// The kind with this id. HEAD's spelling with a plugin in front is good as well: `healthcheck-http.http`.
     #[must_use]
     pub fn named(id: &str) -> Option<&'static Self> {
-        let bare = |kind: &&Self| id.strip_prefix("healthcheck-").is_some_and(|id| id.split_once('.') == Some((kind.id, kind.id)));
+        let bare = |kind: &&Self| {
+            id.strip_prefix("healthcheck-").is_some_and(|id| id.split_once('.') == Some((kind.id, kind.id)))
+        };
         KINDS.iter().find(|kind| kind.id == id || bare(kind))
     }
 }
