@@ -6,6 +6,7 @@
 
 pub mod net;
 pub mod policy;
+mod resolver;
 mod rule;
 pub mod secret;
 

@@ -48,6 +48,7 @@ mod maintenance_watch;
 mod matrix;
 mod model;
 mod parity;
+mod probe_net;
 mod process;
 mod protocols;
 mod raw;
