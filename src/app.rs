@@ -7,6 +7,7 @@ use crate::database::{Database, FileLock, Ids, Location, Schema};
 use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::plugin::{self, Kernel, auth};
+use crate::probe::Net;
 use crate::scheduler;
 use crate::transport::{Edge, Listeners, Metrics, ReplyCache, Shared, listener};
 use crate::world::{Clock, Entropy};
@@ -78,7 +79,10 @@ impl Foundation {
         let pages = Arc::new(key.page_key());
         let checks = Checks { pages: pages.clone() };
         let ids = Arc::new(Ids::new(clock.clone()));
-        let kernel = Kernel { database, snapshot, key, hashing, entropy: Entropy, ids, pages };
+        let net = Net::new(config.probes.clone());
+        let clock_of_kernel = clock.clone();
+        let kernel =
+            Kernel { database, snapshot, key, hashing, entropy: Entropy, ids, pages, clock: clock_of_kernel, net };
         let foundation = Self { kernel, gate, clock, checks, config, lock };
         auth::seed(&foundation.kernel, &foundation.call("makes the roles of a new installation")).await?;
         Ok(foundation)

@@ -3,6 +3,7 @@
 //! The only place that reads the environment.
 
 use crate::error::{Error, Result};
+use crate::probe::Policy;
 use crate::transport::Limits;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
@@ -43,6 +44,7 @@ struct File {
     private_contract: bool,
     no_bootstrap: bool,
     limits: Limits,
+    probes: Policy,
 }
 
 /// What the server runs with.
@@ -62,6 +64,8 @@ pub struct Config {
     pub instance_key: Option<Zeroizing<String>>,
     /// Limits.
     pub limits: Limits,
+    /// Where probes may connect.
+    pub probes: Policy,
 }
 
 impl Config {
@@ -83,6 +87,7 @@ impl Config {
             bootstrap: !(settings.no_bootstrap || file.no_bootstrap),
             instance_key: environment("CHECKMATE_INSTANCE_KEY")?.map(Zeroizing::new),
             limits: file.limits,
+            probes: file.probes,
         })
     }
 }

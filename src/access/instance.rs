@@ -1,5 +1,5 @@
-//! The instance key: what turns keys into tags and seals page tokens and kept answers. It is not in the database, so a stolen database
-//! alone verifies nothing.
+//! The instance key: what turns keys into tags, and seals page tokens, kept answers and the secrets of health checks.
+//! It is not in the database, so a stolen database alone verifies and opens nothing.
 
 use super::Token;
 use crate::contract::PageKey;
@@ -20,6 +20,7 @@ pub struct InstanceKey {
     tags: Zeroizing<[u8; 32]>,
     pages: Zeroizing<[u8; 32]>,
     answers: Zeroizing<[u8; 32]>,
+    secrets: Zeroizing<[u8; 32]>,
     /// Names the key without telling it, so that a tag says under which key it was made.
     pub name: String,
 }
@@ -42,7 +43,7 @@ impl InstanceKey {
         let name = derive("checkmate key name");
         let name = hex(name.get(..8).unwrap_or_default());
         let (tags, pages, answers) = (derive("checkmate tags"), derive("checkmate pages"), derive("checkmate answers"));
-        Self { tags, pages, answers, name }
+        Self { tags, pages, answers, secrets: derive("checkmate secrets"), name }
     }
 
     /// Reads 64 hex digits. The error does not repeat them.
@@ -100,6 +101,18 @@ impl InstanceKey {
     #[must_use]
     pub fn page_key(&self) -> PageKey {
         PageKey::new(*self.pages)
+    }
+
+    /// What seals the secrets in the settings of health checks.
+    #[must_use]
+    pub fn secret_seal(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&(*self.secrets).into())
+    }
+
+    /// The tag of a token with which results are reported.
+    #[must_use]
+    pub fn push_tag(&self, token: &str) -> String {
+        hex(&hmac(&self.tags, &[b"push", token.as_bytes()]))
     }
 
     /// What seals kept answers.

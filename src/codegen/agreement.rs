@@ -33,8 +33,8 @@ impl Contract {
                 let Some(name) = &method.unpaged else { continue };
                 let other = service.methods.iter().find(|other| other.json_name == *name);
                 let is_alike = |other: &Method| {
-                    (&other.permissions, other.service_only, other.query)
-                        == (&method.permissions, method.service_only, method.query)
+                    (&other.permissions, other.service_only, other.open, other.query)
+                        == (&method.permissions, method.service_only, method.open, method.query)
                 };
                 if !other.is_some_and(is_alike) {
                     return Err(format!("{}: unpaged is no method with the same access", method.path).into());

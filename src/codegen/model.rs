@@ -62,6 +62,8 @@ pub(super) struct Method {
     pub(super) output: String,
     pub(super) permissions: Vec<String>,
     pub(super) service_only: bool,
+    /// Whether anybody may call it.
+    pub(super) open: bool,
     pub(super) query: bool,
     /// Whether it answers with a stream.
     pub(super) streams: bool,
@@ -314,6 +316,7 @@ impl Options {
             output: method.output().full_name().to_owned(),
             permissions: texts(&access, "permissions"),
             service_only: number(&access, "caller") == 1,
+            open: number(&access, "caller") == 2,
             // NO_SIDE_EFFECTS = 1.
             query: number(&options, "idempotency_level") == 1,
             streams: method.is_server_streaming(),

@@ -33,7 +33,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
         writeln!(
             code,
             "Method {{ plugin: {:?}, name: {:?}, aliases: &{:?}, path: {:?}, doc: {:?}, permissions: &{:?},
-               service_only: {}, query: {}, streams: {}, depends_on: &{:?}, unpaged: {:?}, input_keys: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
+               service_only: {}, open: {}, query: {}, streams: {}, depends_on: &{:?}, unpaged: {:?}, input_keys: &{:?}, input_schema: {:?}, output_schema: {:?} }},",
             service.plugin,
             method.json_name,
             method.aliases,
@@ -41,6 +41,7 @@ fn write_table(code: &mut String, contract: &Contract, service: &Service) -> Res
             method.doc,
             method.permissions,
             method.service_only,
+            method.open,
             method.query,
             method.streams,
             method.depends_on,

@@ -52,6 +52,8 @@ pub struct Method {
     pub permissions: &'static [&'static str],
     /// For the server itself only.
     pub service_only: bool,
+    /// Whether anybody may call it, without a credential as well.
+    pub open: bool,
     /// Whether it changes nothing.
     pub query: bool,
     /// Whether its answer goes on for as long as its caller listens.

@@ -26,6 +26,11 @@ impl Ids {
     }
 }
 
+/// Ids as one parameter of a statement: the JSON of a list of hex digits, which both databases take apart.
+pub(crate) fn hex(ids: impl Iterator<Item = Uuid>) -> String {
+    serde_json::Value::from(ids.map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string()
+}
+
 /// Declares the id of a kind of thing.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

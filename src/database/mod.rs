@@ -21,6 +21,7 @@ mod version;
 pub use change::{Changes, Deferred, Did};
 pub use ear::Ear;
 pub use id::Ids;
+pub(crate) use id::hex;
 pub use lock::{FileLock, beside};
 pub use place::Place;
 pub use timestamp::Timestamp;

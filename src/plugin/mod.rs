@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod catalog;
+pub mod healthcheck;
 pub mod incident;
 pub mod maintenance;
 pub mod watch;
@@ -10,7 +11,8 @@ use crate::access::{Hashing, InstanceKey, Snapshot};
 use crate::contract::{Mount, Page, PageKey, Paged};
 use crate::database::{Database, Did, Ids, Writer};
 use crate::error::{Error, Result};
-use crate::world::Entropy;
+use crate::probe::Net;
+use crate::world::{Clock, Entropy};
 use std::sync::Arc;
 
 /// What every plugin stands on. Cheap to clone.
@@ -30,12 +32,17 @@ pub struct Kernel {
     pub ids: Arc<Ids>,
     /// Seals page tokens.
     pub pages: Arc<PageKey>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// The network of the probes.
+    pub net: Net,
 }
 
 /// Every plugin, on both protocols.
 pub fn mount(kernel: &Kernel, mount: &mut Mount) {
     auth::mount(kernel, mount);
     catalog::mount(kernel, mount);
+    healthcheck::mount(kernel, mount);
     incident::mount(kernel, mount);
     maintenance::mount(kernel, mount);
 }

@@ -7,7 +7,9 @@
 
 use crate::contract::stream::Messages;
 use crate::database::place::{Behind, Happened, STRIDE};
-use crate::database::{Database, Place, Reader};
+use crate::database::{Database, Place, Reader, Timestamp};
+use crate::world::Clock;
+use super::Kernel;
 use crate::error::{Error, Result};
 use crate::proto::checkmate::watch::v1::EventType;
 use futures_util::{StreamExt, stream};
@@ -27,13 +29,17 @@ pub trait Watched: Send + Sync + 'static {
     /// What is sent.
     type Message: Send + 'static;
 
+    /// Whether the state is the same as long as nothing is in the feed: then it is read once for all who begin meanwhile.
+    const STATE_FOLLOWS_FROM_FEED: bool = true;
+
     /// All that belongs to the state as it is now, with their ids.
-    fn current(store: &mut Reader) -> impl Future<Output = Result<Vec<(String, Self::Resource)>>> + Send;
+    fn current(store: &mut Reader, now: Timestamp) -> impl Future<Output = Result<Vec<(String, Self::Resource)>>> + Send;
 
     /// Those of these ids that are there.
     fn these(
         store: &mut Reader,
         ids: &[String],
+        now: Timestamp,
     ) -> impl Future<Output = Result<HashMap<String, Self::Resource>>> + Send;
 
     /// An event as a message.
@@ -76,6 +82,7 @@ pub struct Hub<W: Watched>(Arc<Inner<W>>);
 
 struct Inner<W: Watched> {
     database: Database,
+    clock: Clock,
     ring: Mutex<Ring<W::Resource>>,
     state: Mutex<Option<State<W::Resource>>>,
     lagging: Semaphore,
@@ -120,9 +127,10 @@ struct Ring<R> {
 impl<W: Watched> Hub<W> {
     /// Nobody listens yet.
     #[must_use]
-    pub fn new(database: &Database) -> Self {
+    pub fn new(kernel: &Kernel) -> Self {
         Self(Arc::new(Inner {
-            database: database.clone(),
+            database: kernel.database.clone(),
+            clock: kernel.clock.clone(),
             ring: Mutex::new(Ring { from: 0, upto: 0, events: VecDeque::new(), bytes: 0 }),
             state: Mutex::default(),
             lagging: Semaphore::new(LAGGING_MAX),
@@ -150,14 +158,15 @@ impl<W: Watched> Hub<W> {
         let mut kept = self.0.state.lock().await;
         let mut store = self.0.database.snapshot().await?;
         let last = store.last_place().await?;
-        if let Some(known) = kept.as_mut()
+        if W::STATE_FOLLOWS_FROM_FEED
+            && let Some(known) = kept.as_mut()
             && store.behind(known.at.sequence, W::PLUGIN, SYSTEM_DELETED).await? == Behind::These(vec![], last.sequence)
         {
             known.at = last;
             return Ok((known.resources.clone(), last));
         }
         *kept = None;
-        let resources: Arc<[_]> = W::current(&mut store).await?.into();
+        let resources: Arc<[_]> = W::current(&mut store, self.0.clock.now()).await?.into();
         *kept = Some(State { at: last, resources: resources.clone() });
         Ok((resources, last))
     }
@@ -196,7 +205,7 @@ impl<W: Watched> Hub<W> {
         ids.dedup();
         let mut found = HashMap::new();
         if !ids.is_empty() {
-            let these = W::these(&mut store, &ids).await?;
+            let these = W::these(&mut store, &ids, self.0.clock.now()).await?;
             found.extend(these.into_iter().map(|(id, resource)| (id, Arc::new(resource))));
         }
         let made = happened.into_iter().map(|entry| {

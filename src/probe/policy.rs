@@ -1,13 +1,15 @@
 //! Where a probe may connect.
 
 pub use super::rule::Rule;
+use serde::Deserialize;
 use BlockKind::{LinkLocal, Loopback, Metadata, NoTarget, Private};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the operator allows and denies. Judged on the address that is connected to, in every form that it takes: what is
 /// denied as IPv4 is denied inside of IPv6 as well.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// If there are any, only these. What is denied by default is opened by a rule with an address or a network inside of
     /// it, and a private address by its name as well.

@@ -1,5 +1,6 @@
 //! Incidents: what went wrong, which systems it touched, and what was done.
 
+mod by_check;
 pub mod domain;
 mod message;
 mod service;

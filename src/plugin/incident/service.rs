@@ -205,7 +205,7 @@ impl IncidentService for Incidents {
 
 impl Incidents {
     pub(super) fn new(kernel: Kernel) -> Self {
-        let watch = Hub::new(&kernel.database);
+        let watch = Hub::new(&kernel);
         Self { kernel, watch }
     }
 

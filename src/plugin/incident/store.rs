@@ -3,7 +3,7 @@
 use super::domain::{Incident, IncidentId, Severity, Status, Update};
 use crate::contract::Page;
 use crate::database::search::{containing, folded};
-use crate::database::{Reader, Timestamp, Writer, sql};
+use crate::database::{Reader, Timestamp, Writer, hex, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 use uuid::Uuid;
@@ -387,9 +387,4 @@ impl Writer {
     pub(super) async fn delete_incident(&mut self, id: IncidentId) -> Result<u64> {
         sql!(self, execute, "delete from incident where id = $1", id)
     }
-}
-
-/// Ids as one bind: a JSON list of 32 hex digits each, which both databases read.
-fn hex(ids: impl Iterator<Item = Uuid>) -> String {
-    serde_json::Value::from(ids.map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string()
 }

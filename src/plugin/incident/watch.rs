@@ -3,7 +3,7 @@
 use super::domain::IncidentId;
 use super::store::Filter;
 use crate::contract::Page;
-use crate::database::Reader;
+use crate::database::{Reader, Timestamp};
 use crate::error::Result;
 use crate::plugin::watch::{Event, Watched};
 use crate::proto::checkmate::incident::v1 as pb;
@@ -17,13 +17,13 @@ impl Watched for Changes {
     type Resource = pb::Incident;
     type Message = pb::WatchIncidentsResponse;
 
-    async fn current(store: &mut Reader) -> Result<Vec<(String, pb::Incident)>> {
+    async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Incident)>> {
         let page = Page::all();
         let found = page.whole(store.incidents(&page, &Filter::active()).await?, "listIncidents")?;
         Ok(by_id(store.with_systems(found).await?).collect())
     }
 
-    async fn these(store: &mut Reader, ids: &[String]) -> Result<HashMap<String, pb::Incident>> {
+    async fn these(store: &mut Reader, ids: &[String], _: Timestamp) -> Result<HashMap<String, pb::Incident>> {
         let ids = ids.iter().map(|id| IncidentId::parse(id)).collect::<Result<Vec<_>>>()?;
         let found = store.incidents_of(&ids).await?;
         Ok(by_id(store.with_systems(found).await?).collect())

@@ -2,8 +2,7 @@
 
 use super::domain::{Maintenance, MaintenanceId, Series, SeriesId};
 use super::recurrence::Plan;
-use super::store::hex;
-use crate::database::{Reader, Timestamp, Writer, sql};
+use crate::database::{Reader, Timestamp, Writer, hex, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 

@@ -264,7 +264,7 @@ impl MaintenanceService for Maintenances {
 
 impl Maintenances {
     pub(super) fn new(kernel: Kernel) -> Self {
-        let watch = Hub::new(&kernel.database);
+        let watch = Hub::new(&kernel);
         Self { kernel, watch }
     }
 

@@ -2,10 +2,9 @@
 
 use super::domain::{Maintenance, MaintenanceId, Update};
 use crate::database::search::folded;
-use crate::database::{Reader, Timestamp, Writer, sql};
+use crate::database::{Reader, Timestamp, Writer, hex, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
-use uuid::Uuid;
 
 impl Reader {
     pub(super) async fn maintenance(&mut self, id: MaintenanceId) -> Result<Option<Maintenance>> {
@@ -99,7 +98,7 @@ impl Reader {
         Ok(count)
     }
 
-    pub(super) async fn has_suppressing_maintenance(&mut self, system: SystemId, now: Timestamp) -> Result<bool> {
+    pub(in crate::plugin) async fn has_suppressing_maintenance(&mut self, system: SystemId, now: Timestamp) -> Result<bool> {
         let found = sql!(
             self,
             fetch_optional as (MaintenanceId,),
@@ -270,9 +269,4 @@ impl Writer {
     pub(super) async fn delete_maintenance(&mut self, id: MaintenanceId) -> Result<u64> {
         sql!(self, execute, "delete from maintenance where id = $1", id)
     }
-}
-
-/// Ids as one bind: a JSON list of 32 hex digits each, which both databases read.
-pub(super) fn hex(ids: impl Iterator<Item = Uuid>) -> String {
-    serde_json::Value::from(ids.map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string()
 }

@@ -19,13 +19,13 @@ impl Watched for Changes {
     type Resource = pb::Maintenance;
     type Message = pb::WatchMaintenancesResponse;
 
-    async fn current(store: &mut Reader) -> Result<Vec<(String, pb::Maintenance)>> {
+    async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Maintenance)>> {
         let page = Page::all();
         let found = page.whole(store.windows_not_over(&page).await?, "listMaintenances")?;
         Ok(by_id(store.windows(found, AS_WRITTEN).await?).collect())
     }
 
-    async fn these(store: &mut Reader, ids: &[String]) -> Result<HashMap<String, pb::Maintenance>> {
+    async fn these(store: &mut Reader, ids: &[String], _: Timestamp) -> Result<HashMap<String, pb::Maintenance>> {
         let ids = ids.iter().map(|id| MaintenanceId::parse(id)).collect::<Result<Vec<_>>>()?;
         let found = store.maintenances_of(&ids).await?;
         Ok(by_id(store.windows(found, AS_WRITTEN).await?).collect())

@@ -1,0 +1,220 @@
+//! What came of runs: history, statuses, and runs that somebody wants or reports.
+
+use super::domain::{CheckId, Health, RunId, RunKind, Thresholds};
+use super::plan::Looked;
+use super::recorder::{Finished, Stored, record};
+use super::run_store::{Run, RunFilter};
+use super::service::{Healthchecks, missing, wrong};
+use super::{HEARTBEAT, message, push, settings, status};
+use crate::access::{Call, Identity};
+use crate::contract::Page;
+use crate::database::Timestamp;
+use crate::error::{Error, Result};
+use crate::plugin::catalog::domain::SystemId;
+use crate::proto::checkmate::healthcheck::v1 as pb;
+use futures_util::StreamExt;
+use serde_json::json;
+use std::collections::HashMap;
+
+const MANAGE: &str = "healthcheck.healthcheck.manage";
+
+/// The runs in an overview.
+const RECENT: i64 = 25;
+
+/// So many looks of one call take place at once.
+const AT_ONCE: usize = 16;
+
+/// One call runs a check for at most so many systems.
+const WANTED_MAX: usize = 100;
+
+/// Which part of the history is wanted.
+pub(super) struct Part {
+    filter: RunFilter,
+    oldest_first: bool,
+    limit: i64,
+    offset: i64,
+}
+
+macro_rules! part {
+    ($request:ty) => {
+        impl TryFrom<&$request> for Part {
+            type Error = Error;
+
+            fn try_from(request: &$request) -> Result<Self> {
+                let filter = RunFilter {
+                    check: request.configuration_id.as_deref().map(CheckId::parse).transpose()?,
+                    system: request.system_id.as_deref().map(SystemId::parse).transpose()?,
+                    from: request.start_date.as_ref().map_or(Timestamp(i64::MIN), Timestamp::of),
+                    to: request.end_date.as_ref().map_or(Timestamp(i64::MAX), Timestamp::of),
+                    status: message::health_of(request.status()),
+                };
+                Ok(Self {
+                    filter,
+                    oldest_first: request.sort_order() == pb::SortOrder::Asc,
+                    limit: request.limit.unwrap_or(10).into(),
+                    offset: request.offset.unwrap_or(0).into(),
+                })
+            }
+        }
+    };
+}
+
+part!(pb::GetHistoryRequest);
+part!(pb::GetDetailedHistoryRequest);
+
+impl Healthchecks {
+    pub(super) async fn history(&self, part: Part) -> Result<(Vec<Run>, i64)> {
+        let mut store = self.kernel.database.reader().await?;
+        let runs = store.runs(&part.filter, part.oldest_first, part.limit, part.offset).await?;
+        Ok((runs, store.count_runs(&part.filter).await?))
+    }
+
+    pub(super) async fn status(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthStatus> {
+        let mut store = self.kernel.database.reader().await?;
+        let system = store.must_have_system(system).await?.id;
+        let known = store.known(&[system], i64::MAX).await?;
+        Ok(status::system(system.to_string(), &known, now))
+    }
+
+    pub(super) async fn statuses(&self, systems: &[String], now: Timestamp) -> Result<Vec<pb::SystemHealth>> {
+        let mut ids = systems.iter().map(|id| SystemId::parse(id)).collect::<Result<Vec<_>>>()?;
+        ids.sort_unstable();
+        ids.dedup();
+        let (page, mut store) = (Page::all(), self.kernel.database.reader().await?);
+        let known = store.known(&ids, page.limit()).await?;
+        if known.len() > Page::UNPAGED_MAX {
+            let max = Page::UNPAGED_MAX;
+            return Err(Error::Refused(format!("They have more than {max} checks; ask for fewer systems")));
+        }
+        let mut by_system: HashMap<SystemId, Vec<_>> = HashMap::new();
+        for one in known {
+            by_system.entry(one.system_id).or_default().push(one);
+        }
+        let of = |id: SystemId| {
+            let known = by_system.remove(&id).unwrap_or_default();
+            let status = status::system(id.to_string(), &known, now);
+            pb::SystemHealth { system_id: id.to_string(), status: Some(status) }
+        };
+        Ok(ids.into_iter().map(of).collect())
+    }
+
+    pub(super) async fn overview(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthOverview> {
+        let mut store = self.kernel.database.reader().await?;
+        let system = store.must_have_system(system).await?.id;
+        let mut checks = vec![];
+        for one in store.known(&[system], i64::MAX).await? {
+            let runs = store.last_runs(one.number, RECENT).await?;
+            let recent = runs.into_iter().rev().map(|(at, health)| pb::RecentRun {
+                id: RunId { association: one.number, scheduled_at: at }.uuid().to_string(),
+                status: message::health(health),
+                timestamp: Some(at.message()),
+            });
+            let thresholds = one.thresholds.as_deref().map(|text| message::thresholds(Thresholds::stored(Some(text))));
+            checks.push(pb::CheckOverview {
+                configuration_id: one.check_id.to_string(),
+                recent_runs: recent.collect(),
+                status: message::health(status::status_of(&one, now)),
+                configuration_name: one.check_name,
+                strategy_id: one.strategy_id,
+                interval_seconds: i32::try_from(one.interval_s).unwrap_or(i32::MAX),
+                enabled: one.enabled,
+                state_thresholds: thresholds,
+            });
+        }
+        Ok(pb::SystemHealthOverview { system_id: system.to_string(), checks })
+    }
+
+    pub(super) async fn run_now(&self, call: &Call, request: pb::RunHealthCheckNowRequest) -> Result<Vec<Stored>> {
+        let id = CheckId::parse(&request.configuration_id)?;
+        let system = request.system_id.as_deref().map(SystemId::parse).transpose()?;
+        let mut store = self.kernel.database.reader().await?;
+        let check = store.check(id).await?.ok_or_else(|| missing(id))?;
+        let limit = i64::try_from(WANTED_MAX).unwrap_or(i64::MAX) + 1;
+        let associations = store.associations(0, system, Some(id), limit).await?;
+        drop(store);
+        if check.strategy_id == HEARTBEAT {
+            return Err(Error::Refused("A heartbeat is reported, so there is nothing to run".into()));
+        }
+        if associations.is_empty() {
+            let whom = if system.is_some() { "that system" } else { "any system" };
+            return Err(Error::NotFound(format!("Health check {id} is not associated with {whom}")));
+        }
+        if associations.len() > WANTED_MAX {
+            return Err(Error::Refused(format!("It has more than {WANTED_MAX} systems; name one with systemId")));
+        }
+        let plan = settings::plan_of(&self.kernel, &check)?;
+        let (plan, net) = (&plan, &self.kernel.net);
+        let looks = associations.into_iter().map(|association| async move {
+            let looked = plan.look(net).await;
+            let detail = plan.detail(&looked);
+            finished(association.number, RunKind::Wanted, call.now, &looked, detail)
+        });
+        let finished: Vec<_> = futures_util::stream::iter(looks).buffered(AT_ONCE).collect().await;
+        record(&self.kernel, finished, None, call.now).await
+    }
+
+    pub(super) async fn report(&self, call: &Call, request: pb::ReportResultRequest) -> Result<i32> {
+        let mut store = self.kernel.database.reader().await?;
+        let id = match (&request.token, &request.configuration_id) {
+            (Some(token), _) => {
+                let refused = || Error::Forbidden("This token reports nothing (any more)".into());
+                if !push::is_like_one(token) {
+                    return Err(refused());
+                }
+                let tag = self.kernel.key.push_tag(token);
+                store.check_with_token(&tag).await?.ok_or_else(refused)?.0
+            }
+            (None, _) if call.caller.identity == Identity::Anonymous => return Err(Error::NoCredential),
+            (None, _) if !call.caller.may(MANAGE) => return Err(Error::missing_permission(&[MANAGE])),
+            (None, Some(id)) => CheckId::parse(id)?,
+            (None, None) => return Err(wrong("configurationId", "Required without a token")),
+        };
+        let check = store.check(id).await?.ok_or_else(|| missing(id))?;
+        if check.strategy_id != HEARTBEAT {
+            return Err(Error::Refused("Only results of a heartbeat check are reported".into()));
+        }
+        if check.paused {
+            return Ok(0);
+        }
+        let system = request.system_id.as_deref().map(SystemId::parse).transpose()?;
+        let associations = store.associations(0, system, Some(id), i64::MAX).await?;
+        drop(store);
+        let verdict = message::health_of(request.status()).unwrap_or(Health::Healthy);
+        let detail = json!({
+            "status": verdict.word(),
+            "latencyMs": request.latency_ms,
+            "message": request.message,
+            "metadata": {"reported": true},
+            "assertions": [],
+            "attempts": 1,
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "validation has bounded it")]
+        let latency_us = request.latency_ms.map(|millis| (millis * 1_000.0) as i64);
+        let enabled = associations.into_iter().filter(|association| association.enabled);
+        let finished = enabled.map(|association| Finished {
+            association: association.number,
+            scheduled_at: call.now,
+            kind: RunKind::Reported,
+            verdict,
+            latency_us,
+            detail: Some(detail.to_string()),
+            lease: None,
+        });
+        let stored = record(&self.kernel, finished.collect(), None, call.now).await?;
+        Ok(i32::try_from(stored.len()).unwrap_or(i32::MAX))
+    }
+}
+
+/// A look as a run to store.
+fn finished(association: i64, kind: RunKind, at: Timestamp, looked: &Looked, detail: String) -> Finished {
+    Finished {
+        association,
+        scheduled_at: at,
+        kind,
+        verdict: looked.verdict,
+        latency_us: i64::try_from(looked.latency.as_micros()).ok(),
+        detail: Some(detail),
+        lease: None,
+    }
+}
+

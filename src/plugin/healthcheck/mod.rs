@@ -1,0 +1,42 @@
+//! Health checks: what is looked at, what came of it, and how systems are.
+
+mod checks;
+pub mod domain;
+mod history;
+mod lease_store;
+mod message;
+mod plan;
+mod push;
+mod recorder;
+mod rules;
+mod run_store;
+mod service;
+mod settings;
+mod status;
+mod store;
+mod vault;
+mod watch;
+
+use super::Kernel;
+use crate::contract::{Mount, generated};
+pub use lease_store::{LEASE_US, Lease, SHARDS};
+pub use plan::{Looked, Plan, millis};
+pub use recorder::{Finished, record, shard_of};
+pub use settings::plan_of;
+pub use store::Scheduled;
+
+/// The plugin's id, and whose the changes of its configuration are in the change feed.
+pub const PLUGIN: &str = "healthcheck";
+
+/// The strategy whose results are reported.
+pub const HEARTBEAT: &str = "heartbeat";
+
+/// Whose the changes of status are in the feed: apart, for what is kept of configurations does not follow from them.
+pub const STATUSES: &str = "healthcheck.status";
+
+/// The same for runs, an entry for each batch.
+pub const RUNS: &str = "healthcheck.run";
+
+pub(super) fn mount(kernel: &Kernel, mount: &mut Mount) {
+    generated::mount_healthcheck_service(service::Healthchecks::new(kernel.clone()), mount);
+}

@@ -1,0 +1,231 @@
+//! How a check is carried out: one look with its repetitions, what it found, and the verdict.
+
+use super::domain::Health;
+use super::vault::{self, Secrets};
+use crate::contract::issue::{Issues, Path};
+use crate::probe::assertion::{Assertion, Judged, Ready};
+use crate::probe::{Fault, Kind, Net, Prepared, Seen, Trouble};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is needed to look, in memory.
+pub struct Plan {
+    kind: &'static Kind,
+    prepared: Arc<dyn Prepared>,
+    assertions: Vec<(Assertion, Ready)>,
+    secrets: Secrets,
+    pace: Pace,
+}
+
+/// How patient a look is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How often it is repeated if it failed.
+    pub retries: u32,
+    /// How long before the first repetition; each further one waits twice as long.
+    pub backoff: Duration,
+    /// A good one that takes longer is degraded.
+    pub degraded_above: Option<Duration>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The verdict.
+    pub verdict: Health,
+    /// Why, if it is not healthy.
+    pub message: Option<String>,
+    /// How long the last look took.
+    pub latency: Duration,
+    /// What was found.
+    pub findings: Map<String, Value>,
+    /// What each assertion saw.
+    pub judged: Vec<(Assertion, Judged)>,
+    /// How many looks it took.
+    pub attempts: u32,
+}
+
+impl Plan {
+    /// Makes a plan from whole settings, or says what is wrong with them, with where in the input.
+    pub fn new(
+        kind: &'static Kind,
+        settings: &Value,
+        secrets: Secrets,
+        assertions: Vec<Assertion>,
+        pace: Pace,
+    ) -> Result<Self, Vec<Fault>> {
+        let below = |fault: Fault| Fault { path: join("config", &fault.path), message: fault.message };
+        let prepared = (kind.prepare)(settings);
+        let schema = (kind.findings)();
+        let ready = assertions.into_iter().enumerate().map(|(index, assertion)| {
+            let ready = assertion.prepare(&schema).map_err(|why| Fault {
+                path: format!("assertions[{index}].{}", why.key),
+                message: why.message,
+            });
+            ready.map(|ready| (assertion, ready))
+        });
+        let (assertions, wrong): (Vec<_>, Vec<_>) = ready.partition(Result::is_ok);
+        let mut faults: Vec<_> = wrong.into_iter().filter_map(Result::err).collect();
+        match prepared {
+            Ok(prepared) if faults.is_empty() => {
+                let assertions = assertions.into_iter().filter_map(Result::ok).collect();
+                Ok(Self { kind, prepared, assertions, secrets, pace })
+            }
+            Ok(_) => Err(faults),
+            Err(of_settings) => {
+                faults.extend(of_settings.into_iter().map(below));
+                Err(faults)
+            }
+        }
+    }
+
+    /// Whom it asks: looks at one host are bounded.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        self.prepared.host()
+    }
+
+    /// The kind of check.
+    #[must_use]
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// Looks, again if it failed and is to be repeated.
+    pub async fn look(&self, net: &Net) -> Looked {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let looked = self.judge(self.prepared.look(&net.again(), self.pace.timeout).await, attempts);
+            let is_last = attempts > self.pace.retries;
+            if is_last || matches!(looked.verdict, Health::Healthy | Health::Degraded) {
+                return looked;
+            }
+            tokio::time::sleep(self.pace.backoff.saturating_mul(1 << (attempts - 1).min(16))).await;
+        }
+    }
+
+    fn judge(&self, seen: Seen, attempts: u32) -> Looked {
+        let Seen { findings, trouble, latency } = seen;
+        // An assertion about what could not be found says nothing.
+        let could_look = !matches!(trouble, Some(Trouble::Ours(_)));
+        let judged: Vec<_> = if could_look {
+            let judge = |(assertion, ready): &(Assertion, Ready)| (assertion.clone(), ready.judge(&findings));
+            self.assertions.iter().map(judge).collect()
+        } else {
+            vec![]
+        };
+        let failed = judged.iter().find(|(_, judged)| !judged.passed);
+        let failed = failed.map(|(assertion, judged)| assertion.explained(judged));
+        let slow = self.pace.degraded_above.filter(|most| latency > *most);
+        let (verdict, message) = match (trouble, failed, slow) {
+            (Some(Trouble::Ours(why)), ..) => (Health::Unknown, Some(why)),
+            (Some(Trouble::Target(why)), ..) => (Health::Unhealthy, Some(why)),
+            (_, Some(why), _) => (Health::Unhealthy, Some(why)),
+            (Some(Trouble::Degraded(why)), ..) => (Health::Degraded, Some(why)),
+            (None, None, Some(most)) => {
+                let (took, most) = (latency.as_millis(), most.as_millis());
+                (Health::Degraded, Some(format!("It took {took} ms, more than {most} ms")))
+            }
+            (None, None, None) => (Health::Healthy, None),
+        };
+        let message = message.map(|text| vault::masked(&text, &self.secrets));
+        let mut findings = Value::Object(findings);
+        vault::mask(&mut findings, &self.secrets);
+        let findings = if let Value::Object(findings) = findings { findings } else { Map::new() };
+        let judged = judged.into_iter().map(|(assertion, mut judged)| {
+            judged.actual.iter_mut().for_each(|actual| vault::mask(actual, &self.secrets));
+            judged.message = judged.message.map(|text| vault::masked(&text, &self.secrets));
+            (assertion, judged)
+        });
+        Looked { verdict, message, latency, judged: judged.collect(), findings, attempts }
+    }
+
+    /// What a run keeps, as JSON: without what is never stored, and at most 4 KiB.
+    #[must_use]
+    pub fn detail(&self, looked: &Looked) -> String {
+        let schema = (self.kind.findings)();
+        let is_kept = |field: &str| schema.pointer(&format!("/properties/{field}/x-ephemeral")) != Some(&Value::Bool(true));
+        let kept = |findings: &Map<String, Value>| -> Map<String, Value> {
+            let fields = findings.iter().filter(|(field, _)| is_kept(field));
+            fields.map(|(field, value)| (field.clone(), value.clone())).collect()
+        };
+        detail(looked, kept(&looked.findings))
+    }
+}
+
+/// The most bytes of what a run keeps.
+const DETAIL_BYTES_MAX: usize = 4_096;
+
+fn detail(looked: &Looked, mut findings: Map<String, Value>) -> String {
+    let judged = |with_values: bool| -> Vec<Value> {
+        let one = |(assertion, judged): &(Assertion, Judged)| {
+            let mut shown = assertion.shown();
+            if let Value::Object(shown) = &mut shown {
+                shown.insert("passed".into(), judged.passed.into());
+                if with_values {
+                    shown.insert("actual".into(), judged.actual.clone().unwrap_or(Value::Null));
+                }
+            }
+            shown
+        };
+        looked.judged.iter().map(one).collect()
+    };
+    let whole = |findings: &Map<String, Value>, assertions: Vec<Value>| {
+        json!({
+            "status": looked.verdict.word(),
+            "latencyMs": millis(looked.latency),
+            "message": looked.message,
+            "metadata": findings,
+            "assertions": assertions,
+            "attempts": looked.attempts,
+        })
+        .to_string()
+    };
+    let text = whole(&findings, judged(true));
+    if text.len() <= DETAIL_BYTES_MAX {
+        return text;
+    }
+    // The numbers are short, and what charts are made of.
+    findings.retain(|_, value| matches!(value, Value::Number(_) | Value::Bool(_)));
+    findings.insert("truncated".into(), true.into());
+    let text = whole(&findings, judged(false));
+    if text.len() <= DETAIL_BYTES_MAX { text } else { whole(&findings, vec![]) }
+}
+
+/// Milliseconds with three places.
+#[must_use]
+pub fn millis(time: Duration) -> f64 {
+    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1_000.0
+}
+
+/// Faults as violations of an input, below a place in it.
+#[must_use]
+pub fn issues(faults: Vec<Fault>, below: &str) -> Issues {
+    let mut issues = Issues::default();
+    for fault in faults {
+        let mut path = Path::default();
+        let whole = join(below, &fault.path);
+        for step in whole.split('.').flat_map(|step| step.split_inclusive('[')) {
+            match step.trim_end_matches('[').strip_suffix(']').map(str::parse) {
+                Some(Ok(index)) => path.push_index(index),
+                _ if step.trim_end_matches('[').is_empty() => {}
+                _ => path.push_key(step.trim_end_matches('[')),
+            }
+        }
+        issues.add(&path, fault.message);
+    }
+    issues
+}
+
+fn join(above: &str, below: &str) -> String {
+    match (above.is_empty(), below.is_empty()) {
+        (true, _) => below.to_owned(),
+        (_, true) => above.to_owned(),
+        _ => format!("{above}.{below}"),
+    }
+}
