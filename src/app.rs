@@ -192,8 +192,9 @@ impl App {
         });
         let keep = usage::keep(snapshot.clone(), database.clone(), following.clone());
         let ledger = edge.shared().ledger.clone();
+        let figures = edge.shared().metrics.checks.clone();
         let forgetter = tokio::spawn(ending(stop.clone(), ledger.keep(following.clone())));
-        let by_time = scheduler::keep(foundation.kernel.clone(), foundation.clock.clone(), following.clone());
+        let by_time = scheduler::keep(foundation.kernel.clone(), foundation.clock.clone(), figures, following.clone());
         let timekeeper = tokio::spawn(ending(stop.clone(), by_time));
         let apart = Apart::new()?;
         let (follower, keeper) = (apart.spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));

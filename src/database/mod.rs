@@ -217,6 +217,12 @@ impl Database {
         &self.1
     }
 
+    /// Whether other replicas may work on it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Pools::Postgres { .. })
+    }
+
     /// Closes every connection; SQLite folds its write-ahead log back into the file.
     pub async fn close(&self) {
         match &self.0 {

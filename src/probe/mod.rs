@@ -5,6 +5,7 @@
 //! time was up is not lost. Dropping the future is the end of it, so a probe starts no task that could outlive it.
 
 pub mod assertion;
+pub mod heartbeat;
 pub mod net;
 pub mod policy;
 mod resolver;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Every kind, by id.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[Kind::of::<heartbeat::Heartbeat>()];
 
 /// A kind of health check: the type holds the settings. Settings deny unknown fields and are written in lowerCamelCase;
 /// their doc comments are the descriptions in the JSON Schema that clients read.

@@ -1,9 +1,19 @@
 //! When work runs: what is done by the clock and not by a caller. Every replica looks; who does it is decided in the
 //! database.
 
+mod checks;
+pub mod figures;
+mod heartbeat;
+mod job;
+mod lease;
+pub mod queue;
+mod runner;
+mod writer;
+
 use crate::database::Timestamp;
 use crate::plugin::{Kernel, maintenance};
 use crate::world::Clock;
+pub use figures::Figures;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +24,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
 /// Does what is due, until told to stop.
-pub async fn keep(kernel: Kernel, clock: Clock, stop: CancellationToken) {
+pub async fn keep(kernel: Kernel, clock: Clock, figures: Figures, stop: CancellationToken) {
+    let checks = checks::keep(kernel.clone(), clock.clone(), figures, stop.clone());
+    tokio::join!(checks, keep_windows(kernel, clock, stop));
+}
+
+/// Starts and ends maintenance windows.
+async fn keep_windows(kernel: Kernel, clock: Clock, stop: CancellationToken) {
     let mut pause = Duration::ZERO;
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = match maintenance::catch_up(&kernel, clock.now()).await {

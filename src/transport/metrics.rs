@@ -2,6 +2,7 @@
 
 use crate::contract::Method;
 use crate::error::Error;
+use crate::scheduler::Figures;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -45,6 +46,8 @@ pub struct Metrics {
     pub replies_made: Counter,
     /// What the reply cache holds.
     pub reply_bytes: Gauge,
+    /// Runs of health checks.
+    pub checks: Figures,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +102,7 @@ impl Default for Metrics {
             replies_kept: Counter::default(),
             replies_made: Counter::default(),
             reply_bytes: Gauge::default(),
+            checks: Figures::default(),
         };
         registry.register("calls", "Calls of procedures by outcome", metrics.calls.clone());
         registry.register("call_seconds", "How long calls took", metrics.seconds.clone());
@@ -117,6 +121,7 @@ impl Default for Metrics {
         registry.register("replies_kept", "Answers out of the reply cache", metrics.replies_kept.clone());
         registry.register("replies_made", "Answers that the reply cache did not hold", metrics.replies_made.clone());
         registry.register("reply_cache_bytes", "What the reply cache holds", metrics.reply_bytes.clone());
+        metrics.checks.register(&mut registry);
         Self { registry: Arc::new(registry), ..metrics }
     }
 }

@@ -202,6 +202,15 @@ impl Thresholds {
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
+    /// The same for a check of some kind: a heartbeat that is missing is one failure that says it all.
+    #[must_use]
+    pub fn of(strategy: &str, text: Option<&str>) -> Self {
+        match text {
+            None if strategy == super::HEARTBEAT => Self::Consecutive { healthy: 1, degraded: 1, unhealthy: 1 },
+            _ => Self::stored(text),
+        }
+    }
+
     /// The status after some outcomes, newest last, of which the newest is new.
     ///
     /// Below a threshold the status before is kept. A slow run is a failure, but many of them are not as bad as one that
@@ -334,10 +343,14 @@ impl State {
     }
 }
 
-/// How long a check may be silent before nobody knows how it is: three intervals, and at least 90 s.
+/// How long a check may be silent before nobody knows how it is: three intervals, and at least 90 s. A
+/// heartbeat that is silent is not unknown, it is late.
 #[must_use]
-pub fn grace_us(interval_s: i64) -> i64 {
+pub fn grace_us(strategy: &str, interval_s: i64) -> i64 {
     const LEAST_S: i64 = 90;
+    if strategy == super::HEARTBEAT {
+        return i64::MAX;
+    }
     interval_s.saturating_mul(3).max(LEAST_S).saturating_mul(1_000_000)
 }
 

@@ -47,7 +47,12 @@ impl Writer {
         Ok(count)
     }
 
-    /// Makes the shards, once.
+    /// Says that a replica goes.
+    pub(crate) async fn forget_replica(&mut self, me: Uuid) -> Result<u64> {
+        sql!(self, execute, "delete from healthcheck_replica where id = $1", me)
+    }
+
+    /// Makes the shards, once: asked each time, for it costs as much as to ask whether.
     pub(crate) async fn make_shards(&mut self) -> Result<u64> {
         let numbers = serde_json::json!((0..SHARDS).collect::<Vec<_>>()).to_string();
         sql!(

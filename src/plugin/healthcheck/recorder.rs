@@ -92,9 +92,9 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
     for one in &finished {
         let Some(judged) = judging.get(&one.association) else { continue };
         let before = states.remove(&one.association);
-        let grace = grace_us(judged.interval_s);
+        let grace = grace_us(&judged.strategy_id, judged.interval_s);
         let was = before.as_ref().map_or(Health::Unknown, |state| state.as_of(one.scheduled_at, grace));
-        let thresholds = Thresholds::stored(judged.thresholds.as_deref());
+        let thresholds = Thresholds::of(&judged.strategy_id, judged.thresholds.as_deref());
         let mut state = State::after(before, one.verdict, one.scheduled_at, thresholds, grace);
         if was != state.as_of(one.scheduled_at, grace) {
             changed.insert(judged.system_id);

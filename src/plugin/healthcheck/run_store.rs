@@ -43,6 +43,7 @@ pub(super) struct Judging {
     pub(super) number: i64,
     pub(super) check_id: CheckId,
     pub(super) check_name: String,
+    pub(super) strategy_id: String,
     pub(super) system_id: SystemId,
     pub(super) enabled: bool,
     pub(super) paused: bool,
@@ -162,6 +163,18 @@ impl Reader {
              where run.association = $1 and run.scheduled_at = $2",
             association,
             at
+        )
+    }
+
+    /// When the last report came, and for when the last run was due.
+    pub(crate) async fn last_report(&mut self, association: i64) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+        sql!(
+            self,
+            fetch_one as (Option<Timestamp>, Option<Timestamp>),
+            "select (select scheduled_at from healthcheck_run where association = $1 and kind = 2
+                     order by scheduled_at desc limit 1),
+                    (select scheduled_at from healthcheck_run where association = $1 order by scheduled_at desc limit 1)",
+            association
         )
     }
 
@@ -319,11 +332,11 @@ impl Writer {
             self,
             fetch_all as Judging,
             {
-                sqlite: "select number, check_id, name as check_name, system_id, enabled, paused, interval_s, thresholds, incident_policy
+                sqlite: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy
                          from healthcheck_association as association
                          join healthcheck_check as check_ on check_.id = association.check_id
                          where number in (select value from json_each($1))",
-                postgres: "select number, check_id, name as check_name, system_id, enabled, paused, interval_s, thresholds, incident_policy
+                postgres: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
                            where number in (select value::bigint from json_array_elements_text(cast($1 as json)))

@@ -30,7 +30,7 @@ pub(super) fn system(system_id: String, known: &[Known], now: Timestamp) -> pb::
 
 /// How a check of a system is.
 pub(super) fn status_of(known: &Known, now: Timestamp) -> Health {
-    known.state().map_or(Health::Unknown, |state| state.as_of(now, grace_us(known.interval_s)))
+    known.state().map_or(Health::Unknown, |state| state.as_of(now, grace_us(&known.strategy_id, known.interval_s)))
 }
 
 fn check(known: &Known, now: Timestamp) -> pb::CheckStatus {

@@ -24,8 +24,8 @@ pub struct Scheduled {
     pub number: i64,
     /// The system.
     pub system_id: SystemId,
-    /// Whether it ran already.
-    pub has_run: bool,
+    /// When it was associated.
+    pub associated_at: Timestamp,
 }
 
 impl Reader {
@@ -165,17 +165,16 @@ impl Reader {
     }
 
     /// What is to run: of all checks, or of one.
-    pub(super) async fn scheduled(&mut self, check: Option<CheckId>) -> Result<Vec<Scheduled>> {
+    pub(crate) async fn all_scheduled(&mut self, check: Option<CheckId>) -> Result<Vec<Scheduled>> {
         match check {
             Some(check) => sql!(
                 self,
                 fetch_all as Scheduled,
                 "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                      retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                     number, system_id, state.association is not null as has_run
+                     number, system_id, association.created_at as associated_at
                  from healthcheck_association as association
                  join healthcheck_check as check_ on check_.id = association.check_id
-                 left join healthcheck_state as state on state.association = association.number
                  where association.check_id = $1 and enabled = true and paused = false",
                 check
             ),
@@ -184,10 +183,9 @@ impl Reader {
                 fetch_all as Scheduled,
                 "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                      retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                     number, system_id, state.association is not null as has_run
+                     number, system_id, association.created_at as associated_at
                  from healthcheck_association as association
                  join healthcheck_check as check_ on check_.id = association.check_id
-                 left join healthcheck_state as state on state.association = association.number
                  where enabled = true and paused = false"
             ),
         }

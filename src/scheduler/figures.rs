@@ -1,0 +1,69 @@
+//! What is counted about runs.
+
+use crate::plugin::healthcheck::domain::Health;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The figures. Cheap to clone.
+#[derive(Clone)]
+pub struct Figures {
+    runs: Family<Verdict, Counter>,
+    /// How late runs were started.
+    pub lag: Histogram,
+    /// Runs going on.
+    pub in_flight: Gauge,
+    /// Checks of systems in the schedule.
+    pub scheduled: Gauge,
+    /// Runs whose turn did not come in time.
+    pub skipped: Counter,
+    /// Runs left out because the one before was still going on.
+    pub overrun: Counter,
+    /// Times that passed while nobody looked.
+    pub missed: Counter,
+    /// Runs that are not stored yet.
+    pub waiting: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verdict {
+    status: &'static str,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            runs: Family::default(),
+            // 1 ms to 4 s.
+            lag: Histogram::new(exponential_buckets(0.001, 2.0, 13)),
+            in_flight: Gauge::default(),
+            scheduled: Gauge::default(),
+            skipped: Counter::default(),
+            overrun: Counter::default(),
+            missed: Counter::default(),
+            waiting: Gauge::default(),
+        }
+    }
+}
+
+impl Figures {
+    /// Counts a run.
+    pub fn count(&self, verdict: Health) {
+        self.runs.get_or_create(&Verdict { status: verdict.word() }).inc();
+    }
+
+    /// Has them shown.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("check_runs", "Runs of health checks by what came of them", self.runs.clone());
+        registry.register("check_start_lag_seconds", "How late runs were started", self.lag.clone());
+        registry.register("checks_in_flight", "Runs going on", self.in_flight.clone());
+        registry.register("checks_scheduled", "Checks of systems in the schedule", self.scheduled.clone());
+        registry.register("check_runs_skipped", "Runs whose turn did not come in time", self.skipped.clone());
+        registry.register("check_runs_overrun", "Runs left out: the one before went on", self.overrun.clone());
+        registry.register("check_runs_missed", "Times that passed while nobody looked", self.missed.clone());
+        registry.register("check_runs_waiting", "Runs that are not stored yet", self.waiting.clone());
+    }
+}

@@ -1,0 +1,84 @@
+//! A check of a system, as the schedule holds it.
+
+use super::queue::{Rhythm, spread};
+use crate::database::Timestamp;
+use crate::error::Error;
+use crate::plugin::Kernel;
+use crate::plugin::catalog::domain::SystemId;
+use crate::plugin::healthcheck::domain::CheckId;
+use crate::plugin::healthcheck::{HEARTBEAT, Plan, Scheduled, plan_of};
+use crate::probe::heartbeat::Heartbeat;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
+
+/// A check of a system.
+pub(super) struct Job {
+    /// The number of the association.
+    pub(super) number: i64,
+    pub(super) check: CheckId,
+    pub(super) system: SystemId,
+    pub(super) rhythm: Rhythm,
+    /// Ready to look, or in words why not.
+    pub(super) plan: Result<Arc<Plan>, String>,
+    /// If its results are reported: when they are expected.
+    pub(super) beat: Option<Beat>,
+    /// It was changed or removed: what runs is not wanted any more.
+    pub(super) ended: CancellationToken,
+    goes_on: Arc<AtomicBool>,
+}
+
+/// When reports are expected.
+pub(super) struct Beat {
+    pub(super) settings: Heartbeat,
+    /// Since when there should be any.
+    pub(super) since: Timestamp,
+}
+
+fn beat(one: &Scheduled) -> Option<Beat> {
+    if one.check.strategy_id != HEARTBEAT {
+        return None;
+    }
+    let settings = serde_json::from_str(&one.check.config).ok()?;
+    Some(Beat { settings, since: one.check.updated_at.max(one.associated_at) })
+}
+
+/// It goes on until this is dropped.
+pub(super) struct Going(Arc<AtomicBool>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Job {
+    /// Begins a run, unless one goes on.
+    pub(super) fn begin(&self) -> Option<Going> {
+        let goes_on = self.goes_on.swap(true, Ordering::AcqRel);
+        (!goes_on).then(|| Going(self.goes_on.clone()))
+    }
+}
+
+/// Jobs of what is to run. The plan of a check is shared by its systems.
+pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> {
+    let mut plans: HashMap<CheckId, Result<Arc<Plan>, String>> = HashMap::new();
+    let job = |one: Scheduled| {
+        let plan = plans.entry(one.check.id).or_insert_with(|| {
+            plan_of(kernel, &one.check).map(Arc::new).map_err(|why: Error| why.to_string())
+        });
+        let identity = spread(one.check.id.0.as_u64_pair().1) ^ one.system_id.0.as_u64_pair().1;
+        Arc::new(Job {
+            number: one.number,
+            check: one.check.id,
+            system: one.system_id,
+            rhythm: Rhythm::of(identity, one.check.interval_s.saturating_mul(1_000_000)),
+            plan: plan.clone(),
+            beat: beat(&one),
+            ended: CancellationToken::new(),
+            goes_on: Arc::default(),
+        })
+    };
+    scheduled.into_iter().map(job).collect()
+}

@@ -1,0 +1,118 @@
+//! Carries runs out: how many at once, how many against one host, and what came of them to the writer.
+
+use super::figures::Figures;
+use super::job::Job;
+use crate::database::Timestamp;
+use crate::plugin::Kernel;
+use crate::plugin::healthcheck::domain::{Health, RunKind};
+use crate::plugin::healthcheck::{Finished, Lease};
+use crate::world::Clock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+/// Runs at once. Each holds a socket, and a few KiB while it waits.
+const AT_ONCE: usize = 2_000;
+
+/// Runs at once against one host: more would make it slow, and that would be our doing.
+const AT_ONE_HOST: usize = 8;
+
+/// What waits for its turn until it is due again is left out.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Carries runs out. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Runner(Arc<Inner>);
+
+struct Inner {
+    kernel: Kernel,
+    clock: Clock,
+    figures: Figures,
+    turns: Arc<Semaphore>,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    done: mpsc::Sender<Finished>,
+}
+
+/// A run that is to take place.
+pub(super) struct Start {
+    pub(super) job: Arc<Job>,
+    pub(super) at: Timestamp,
+    pub(super) lease: Option<Lease>,
+}
+
+impl Runner {
+    pub(super) fn new(kernel: Kernel, clock: Clock, figures: Figures, done: mpsc::Sender<Finished>) -> Self {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self(Arc::new(Inner { kernel, clock, figures, turns, hosts: Mutex::default(), done }))
+    }
+
+    /// Carries a run out, unless the one before is still going on, or its turn does not come in time.
+    pub(super) async fn run(&self, start: Start) {
+        let inner = &self.0;
+        let Some(_going) = start.job.begin() else {
+            inner.figures.overrun.inc();
+            return;
+        };
+        let patience = Duration::from_micros(start.job.rhythm.interval_us.unsigned_abs()).saturating_sub(MARGIN);
+        let Ok((_turn, _host)) = timeout(patience, self.turn(&start.job)).await else {
+            inner.figures.skipped.inc();
+            return;
+        };
+        let lag = inner.clock.now().0.saturating_sub(start.at.0).max(0);
+        inner.figures.lag.observe(Duration::from_micros(lag.unsigned_abs()).as_secs_f64());
+        inner.figures.in_flight.inc();
+        let looked = start.job.ended.run_until_cancelled(self.look(&start)).await;
+        inner.figures.in_flight.dec();
+        let Some(finished) = looked else { return };
+        inner.figures.count(finished.verdict);
+        // Waits while the database is away, with its turn: then the rest is left out instead of piling up.
+        let _ = inner.done.send(finished).await;
+    }
+
+    async fn look(&self, start: &Start) -> Finished {
+        let finished = |verdict, latency_us, detail| Finished {
+            association: start.job.number,
+            scheduled_at: start.at,
+            kind: RunKind::Scheduled,
+            verdict,
+            latency_us,
+            detail: Some(detail),
+            lease: start.lease,
+        };
+        match &start.job.plan {
+            Ok(plan) => {
+                let looked = plan.look(&self.0.kernel.net).await;
+                let detail = plan.detail(&looked);
+                finished(looked.verdict, i64::try_from(looked.latency.as_micros()).ok(), detail)
+            }
+            Err(why) => {
+                let detail = serde_json::json!({"status": "unknown", "message": why, "attempts": 0});
+                finished(Health::Unknown, None, detail.to_string())
+            }
+        }
+    }
+
+    async fn turn(&self, job: &Job) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+        let host = match job.plan.as_ref().ok().and_then(|plan| plan.host()) {
+            Some(host) => self.host_turn(host).await,
+            None => None,
+        };
+        // It is closed by nobody.
+        (self.0.turns.clone().acquire_owned().await.ok(), host)
+    }
+
+    /// A turn at a host. Hosts that nobody asks any more are forgotten when there are many.
+    async fn host_turn(&self, host: String) -> Option<OwnedSemaphorePermit> {
+        const KEPT: usize = 10_000;
+        let turns = {
+            let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            if hosts.len() >= KEPT {
+                hosts.retain(|_, turns| Arc::strong_count(turns) > 1 || turns.available_permits() < AT_ONE_HOST);
+            }
+            hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(AT_ONE_HOST))).clone()
+        };
+        turns.acquire_owned().await.ok()
+    }
+}
