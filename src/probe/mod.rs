@@ -4,7 +4,6 @@
 //! A probe is given a [`Net`], the only way to the network, and fills in what it finds as it goes: what it knew when its
 //! time was up is not lost. Dropping the future is the end of it, so a probe starts no task that could outlive it.
 
-pub mod assertion;
 pub mod heartbeat;
 pub mod net;
 pub mod policy;
