@@ -4,12 +4,17 @@
 //! A probe is given a [`Net`], the only way to the network, and fills in what it finds as it goes: what it knew when its
 //! time was up is not lost. Dropping the future is the end of it, so a probe starts no task that could outlive it.
 
+pub mod assertion;
 pub mod heartbeat;
+mod json_path;
 pub mod net;
+pub mod operator;
+mod pattern;
 pub mod policy;
 mod resolver;
 mod rule;
 pub mod secret;
+mod value;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

@@ -49,6 +49,7 @@ mod matrix;
 mod model;
 mod parity;
 mod probe_net;
+mod probe_assertion;
 mod process;
 mod protocols;
 mod raw;
