@@ -19,7 +19,7 @@ const SURE_FOR: Duration = Duration::from_micros(LEASE_US.unsigned_abs() - 1_000
 
 /// What this replica runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Share(Option<Arc<Held>>);
+pub(super) struct Share(Option<Arc<Held>>);
 
 struct Held {
     me: Uuid,
@@ -35,7 +35,7 @@ struct Leases {
 
 /// Whether a check is run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ours {
+pub(super) enum Ours {
     /// By another replica.
     No,
     /// Here, and nobody else is there.
@@ -47,20 +47,20 @@ pub enum Ours {
 impl Share {
     /// Everything with `SQLite`, nothing yet with PostgreSQL.
     #[must_use]
-    pub fn new(kernel: &Kernel) -> Self {
+    pub(super) fn new(kernel: &Kernel) -> Self {
         let held = || Arc::new(Held { me: kernel.ids.next(), leases: RwLock::default(), leaving: Mutex::default() });
         Self(kernel.database.is_shared().then(held))
     }
 
     /// Who this replica is to the others; `None` if there are none.
     #[must_use]
-    pub fn me(&self) -> Option<Uuid> {
+    pub(super) fn me(&self) -> Option<Uuid> {
         self.0.as_ref().map(|held| held.me)
     }
 
     /// Whether an association is run here.
     #[must_use]
-    pub fn of(&self, association: i64) -> Ours {
+    pub(super) fn of(&self, association: i64) -> Ours {
         let Some(held) = &self.0 else { return Ours::Alone };
         let leases = held.leases.read().unwrap_or_else(PoisonError::into_inner);
         let shard = shard_of(association);
@@ -72,7 +72,7 @@ impl Share {
     }
 
     /// Keeps the share until told to stop; then it is given back, so that others need not wait.
-    pub async fn keep(&self, kernel: &Kernel, stop: CancellationToken) {
+    pub(super) async fn keep(&self, kernel: &Kernel, stop: CancellationToken) {
         let Some(held) = &self.0 else { return stop.cancelled().await };
         let mut pause = Duration::ZERO;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {

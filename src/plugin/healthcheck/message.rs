@@ -219,7 +219,7 @@ pub(super) fn assertions_of(messages: &[pb::Assertion]) -> Result<Vec<Assertion>
     let mut faults = vec![];
     let mut found = vec![];
     for (index, message) in messages.iter().enumerate() {
-        match crate::probe::assertion::Operator::parse(&message.operator) {
+        match crate::probe::operator::Operator::parse(&message.operator) {
             Some(operator) => found.push(Assertion {
                 field: message.field.clone(),
                 json_path: message.json_path.clone(),

@@ -3,7 +3,7 @@
 use super::domain::Health;
 use super::vault::{self, Secrets};
 use crate::contract::issue::{Issues, Path};
-use crate::probe::assertion::{Assertion, Judged, Ready};
+use crate::probe::assertion::{self, Assertion, Judged, Ready};
 use crate::probe::{Fault, Kind, Net, Prepared, Seen, Trouble};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use std::time::Duration;
 pub struct Plan {
     kind: &'static Kind,
     prepared: Arc<dyn Prepared>,
-    assertions: Vec<(Assertion, Ready)>,
+    assertions: Vec<Assertion>,
+    /// The same, ready to judge.
+    ready: Vec<Ready>,
     secrets: Secrets,
     pace: Pace,
 }
@@ -60,20 +62,16 @@ impl Plan {
         let below = |fault: Fault| Fault { path: join("config", &fault.path), message: fault.message };
         let prepared = (kind.prepare)(settings);
         let schema = (kind.findings)();
-        let ready = assertions.into_iter().enumerate().map(|(index, assertion)| {
-            let ready = assertion.prepare(&schema).map_err(|why| Fault {
-                path: format!("assertions[{index}].{}", why.key),
-                message: why.message,
-            });
-            ready.map(|ready| (assertion, ready))
-        });
-        let (assertions, wrong): (Vec<_>, Vec<_>) = ready.partition(Result::is_ok);
-        let mut faults: Vec<_> = wrong.into_iter().filter_map(Result::err).collect();
-        match prepared {
-            Ok(prepared) if faults.is_empty() => {
-                let assertions = assertions.into_iter().filter_map(Result::ok).collect();
-                Ok(Self { kind, prepared, assertions, secrets, pace })
+        let (mut ready, mut faults) = (vec![], vec![]);
+        for (index, one) in assertions.iter().enumerate() {
+            let of_this = |fault: Fault| Fault { path: join(&format!("assertions[{index}]"), &fault.path), ..fault };
+            match one.prepare(&schema) {
+                Ok(one) => ready.push(one),
+                Err(wrong) => faults.extend(wrong.into_iter().map(of_this)),
             }
+        }
+        match prepared {
+            Ok(prepared) if faults.is_empty() => Ok(Self { kind, prepared, assertions, ready, secrets, pace }),
             Ok(_) => Err(faults),
             Err(of_settings) => {
                 faults.extend(of_settings.into_iter().map(below));
@@ -113,13 +111,12 @@ impl Plan {
         // An assertion about what could not be found says nothing.
         let could_look = !matches!(trouble, Some(Trouble::Ours(_)));
         let judged: Vec<_> = if could_look {
-            let judge = |(assertion, ready): &(Assertion, Ready)| (assertion.clone(), ready.judge(&findings));
-            self.assertions.iter().map(judge).collect()
+            self.assertions.iter().cloned().zip(assertion::judge(&self.ready, &findings)).collect()
         } else {
             vec![]
         };
         let failed = judged.iter().find(|(_, judged)| !judged.passed);
-        let failed = failed.map(|(assertion, judged)| assertion.explained(judged));
+        let failed = failed.map(|(assertion, judged)| explained(assertion, judged));
         let slow = self.pace.degraded_above.filter(|most| latency > *most);
         let (verdict, message) = match (trouble, failed, slow) {
             (Some(Trouble::Ours(why)), ..) => (Health::Unknown, Some(why)),
@@ -136,7 +133,7 @@ impl Plan {
         let mut findings = Value::Object(findings);
         vault::mask(&mut findings, &self.secrets);
         let findings = if let Value::Object(findings) = findings { findings } else { Map::new() };
-        let judged = judged.into_iter().map(|(assertion, mut judged)| {
+        let judged = judged.into_iter().map(|(assertion, mut judged): (Assertion, Judged)| {
             judged.actual.iter_mut().for_each(|actual| vault::mask(actual, &self.secrets));
             judged.message = judged.message.map(|text| vault::masked(&text, &self.secrets));
             (assertion, judged)
@@ -153,26 +150,27 @@ impl Plan {
             let fields = findings.iter().filter(|(field, _)| is_kept(field));
             fields.map(|(field, value)| (field.clone(), value.clone())).collect()
         };
-        detail(looked, kept(&looked.findings))
+        let hidden: Vec<_> = self.ready.iter().map(Ready::is_ephemeral).collect();
+        detail(looked, kept(&looked.findings), &hidden)
     }
 }
 
 /// The most bytes of what a run keeps.
 const DETAIL_BYTES_MAX: usize = 4_096;
 
-fn detail(looked: &Looked, mut findings: Map<String, Value>) -> String {
+fn detail(looked: &Looked, mut findings: Map<String, Value>, hidden: &[bool]) -> String {
     let judged = |with_values: bool| -> Vec<Value> {
-        let one = |(assertion, judged): &(Assertion, Judged)| {
-            let mut shown = assertion.shown();
+        let one = |((assertion, judged), hidden): (&(Assertion, Judged), &bool)| {
+            let mut shown = serde_json::to_value(assertion).unwrap_or_default();
             if let Value::Object(shown) = &mut shown {
                 shown.insert("passed".into(), judged.passed.into());
-                if with_values {
+                if with_values && !hidden {
                     shown.insert("actual".into(), judged.actual.clone().unwrap_or(Value::Null));
                 }
             }
             shown
         };
-        looked.judged.iter().map(one).collect()
+        looked.judged.iter().zip(hidden).map(one).collect()
     };
     let whole = |findings: &Map<String, Value>, assertions: Vec<Value>| {
         json!({
@@ -196,6 +194,12 @@ fn detail(looked: &Looked, mut findings: Map<String, Value>) -> String {
     if text.len() <= DETAIL_BYTES_MAX { text } else { whole(&findings, vec![]) }
 }
 
+/// Why an assertion does not hold, in the words that existing clients know.
+fn explained(assertion: &Assertion, judged: &Judged) -> String {
+    let why = judged.message.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    format!("Assertion failed: {} {}{why}", assertion.field, assertion.operator.as_str())
+}
+
 /// Milliseconds with three places.
 #[must_use]
 pub fn millis(time: Duration) -> f64 {
@@ -205,7 +209,7 @@ pub fn millis(time: Duration) -> f64 {
 
 /// Faults as violations of an input, below a place in it.
 #[must_use]
-pub fn issues(faults: Vec<Fault>, below: &str) -> Issues {
+pub(super) fn issues(faults: Vec<Fault>, below: &str) -> Issues {
     let mut issues = Issues::default();
     for fault in faults {
         let mut path = Path::default();

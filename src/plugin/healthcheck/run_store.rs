@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// A run as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
-pub struct Run {
+pub(super) struct Run {
     /// The number of the association.
     pub association: i64,
     /// The time for which it was due.
