@@ -14,6 +14,7 @@ pub mod policy;
 mod resolver;
 mod rule;
 pub mod secret;
+pub mod tls;
 mod value;
 
 use futures_util::FutureExt;
@@ -30,7 +31,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Every kind, by id.
-pub const KINDS: &[Kind] = &[Kind::of::<heartbeat::Heartbeat>()];
+pub const KINDS: &[Kind] = &[
+    Kind::of::<heartbeat::Heartbeat>(),
+    Kind::of::<tls::Tls>(),
+];
 
 /// A kind of health check: the type holds the settings. Settings deny unknown fields and are written in lowerCamelCase;
 /// their doc comments are the descriptions in the JSON Schema that clients read.

@@ -26,6 +26,8 @@ pub struct Net {
     policy: Arc<Policy>,
     resolver: Arc<Resolver>,
     phase: Arc<Mutex<Phase>>,
+    /// What is connected to is not the target.
+    is_ours: bool,
 }
 
 /// What is being waited for.
@@ -53,7 +55,7 @@ impl Net {
     /// With these rules.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy), resolver: Arc::default(), phase: Arc::default() }
+        Self { policy: Arc::new(policy), resolver: Arc::default(), phase: Arc::default(), is_ours: false }
     }
 
     /// Asks these name servers, and neither the system's nor `/etc/hosts`.
@@ -66,6 +68,12 @@ impl Net {
     #[must_use]
     pub fn again(&self) -> Self {
         Self { phase: Arc::default(), ..self.clone() }
+    }
+
+    /// The same look, on its way to something of ours, like a proxy: what is waited for is not the target's fault.
+    #[must_use]
+    pub fn on_our_side(&self) -> Self {
+        Self { is_ours: true, ..self.clone() }
     }
 
     /// What the operator allows.
@@ -85,7 +93,7 @@ impl Net {
     }
 
     fn enter(&self, text: Cow<'static, str>, is_ours: bool) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase { text, is_ours };
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase { text, is_ours: is_ours || self.is_ours };
     }
 
     /// Not done in time, with what was waited for.

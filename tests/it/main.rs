@@ -50,6 +50,7 @@ mod model;
 mod parity;
 mod probe_net;
 mod probe_assertion;
+mod probe_tls;
 mod process;
 mod protocols;
 mod raw;
