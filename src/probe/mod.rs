@@ -4,18 +4,26 @@
 //! A probe is given a [`Net`], the only way to the network, and fills in what it finds as it goes: what it knew when its
 //! time was up is not lost. Dropping the future is the end of it, so a probe starts no task that could outlive it.
 
+mod answer;
 pub mod assertion;
 pub mod heartbeat;
 mod json_path;
+pub mod mysql;
+mod mysql_session;
 pub mod net;
 pub mod operator;
 mod pattern;
 pub mod policy;
+pub mod postgres;
+pub mod redis;
 mod resolver;
 mod rule;
+pub mod script;
 pub mod secret;
+pub mod ssh;
 pub mod tls;
 mod value;
+mod wire;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -33,6 +41,11 @@ use std::time::{Duration, Instant};
 /// Every kind, by id.
 pub const KINDS: &[Kind] = &[
     Kind::of::<heartbeat::Heartbeat>(),
+    Kind::of::<mysql::Mysql>(),
+    Kind::of::<postgres::Postgres>(),
+    Kind::of::<redis::Redis>(),
+    Kind::of::<script::Script>(),
+    Kind::of::<ssh::Ssh>(),
     Kind::of::<tls::Tls>(),
 ];
 
