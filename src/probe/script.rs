@@ -25,9 +25,10 @@ const OUTPUT_BYTES_MAX: usize = 64 << 10;
 const LATE_OUTPUT: Duration = Duration::from_millis(200);
 
 /// Sets the limits and becomes the program. Processor seconds; then KiB of address space: 512 MiB; open files; blocks of 512
-/// bytes of a file: 16 MiB; no core. What the shell itself adds to the environment is taken out again.
+/// bytes of a file: 16 MiB; no core. What the shell adds to the environment is taken out again. No descriptor of ours is
+/// inherited, but whoever started us may have left some open for all who come.
 const LIMITED: &str = "ulimit -t 60 && ulimit -v 524288 && ulimit -n 64 && ulimit -f 32768 && ulimit -c 0 && \
-                       unset PWD OLDPWD && exec \"$@\"";
+                       unset PWD OLDPWD && exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
 
 /// Settings of `script`.
 #[derive(Deserialize, JsonSchema)]
