@@ -188,7 +188,9 @@ impl Gate {
         let is_allowed = method.permissions.iter().any(|permission| caller.may(permission));
         match &caller.identity {
             // Without a permission to hold, it takes a name.
-            Identity::Anonymous if (!is_allowed && !method.open) || method.service_only => return Err(Error::NoCredential),
+            Identity::Anonymous if (!is_allowed && !method.open) || method.service_only => {
+                return Err(Error::NoCredential);
+            }
             Identity::Application { .. } if method.service_only => {
                 return Err(Error::Forbidden("This endpoint is for services only".into()));
             }

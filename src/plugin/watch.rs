@@ -5,13 +5,13 @@
 //! first, and kept for the others in a ring; who lags behind the ring reads the feed by itself, and who lags behind the
 //! feed is told to begin anew.
 
+use super::Kernel;
 use crate::contract::stream::Messages;
 use crate::database::place::{Behind, Happened, STRIDE};
 use crate::database::{Database, Place, Reader, Timestamp};
-use crate::world::Clock;
-use super::Kernel;
 use crate::error::{Error, Result};
 use crate::proto::checkmate::watch::v1::EventType;
+use crate::world::Clock;
 use futures_util::{StreamExt, stream};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,7 +33,10 @@ pub trait Watched: Send + Sync + 'static {
     const STATE_FOLLOWS_FROM_FEED: bool = true;
 
     /// All that belongs to the state as it is now, with their ids.
-    fn current(store: &mut Reader, now: Timestamp) -> impl Future<Output = Result<Vec<(String, Self::Resource)>>> + Send;
+    fn current(
+        store: &mut Reader,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<(String, Self::Resource)>>> + Send;
 
     /// Those of these ids that are there.
     fn these(

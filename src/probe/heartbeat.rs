@@ -81,7 +81,8 @@ impl Heartbeat {
     fn cron(&self) -> Result<Option<(Cron, Tz)>, Fault> {
         let Some(text) = &self.cron else { return Ok(None) };
         let zone = self.time_zone.parse().map_err(|_| Fault::new("timeZone", "Is not an IANA time zone"))?;
-        let cron = Cron::from_str(text).map_err(|why| Fault::new("cron", format!("Is not a cron expression: {why}")))?;
+        let cron =
+            Cron::from_str(text).map_err(|why| Fault::new("cron", format!("Is not a cron expression: {why}")))?;
         Ok(Some((cron, zone)))
     }
 }
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_cron_expression_is_followed_in_its_time_zone() {
-        let beat = heartbeat(serde_json::json!({"graceSeconds": 60, "cron": "30 2 * * *", "timeZone": "Europe/Berlin"}));
+        let beat =
+            heartbeat(serde_json::json!({"graceSeconds": 60, "cron": "30 2 * * *", "timeZone": "Europe/Berlin"}));
         let time = |text: &str| Timestamp(text.parse::<DateTime<chrono::Utc>>().unwrap().timestamp_micros());
         // The clocks go forward on 29 March 2026 at 2:00: winter time is UTC+1, summer time UTC+2.
         let reported = time("2026-03-28T01:30:10Z");

@@ -1,9 +1,9 @@
 //! Where a probe may connect.
 
 pub use super::rule::Rule;
-use serde::Deserialize;
 use BlockKind::{LinkLocal, Loopback, Metadata, NoTarget, Private};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the operator allows and denies. Judged on the address that is connected to, in every form that it takes: what is
@@ -128,7 +128,6 @@ impl Policy {
     }
 }
 
-<<<<<<< HEAD
 /// The address, and what it leads to: IPv4 that is mapped (RFC 4291), compatible, translated (RFC 6052), or tunnelled by
 /// 6to4 (RFC 3056) or Teredo (RFC 4380).
 fn forms(ip: IpAddr) -> [Option<IpAddr>; 2] {
@@ -288,18 +287,5 @@ mod tests {
         let policy = Policy { allow: rules(&["10.0.0.0/8", "example.com:80"]), ..Policy::default() };
         assert!(policy.refusal_of_name("example.com", 80).is_none());
         assert!(policy.refusal_of_name("example.com", 81).is_some());
-=======
-impl Rule {
-    /// Whether it is about this target.
-    #[must_use]
-    pub fn is_about(&self, host: &str, ip: IpAddr, port: u16) -> bool {
-        let is_host = match &self.host {
-            Host::Any => true,
-            Host::Net(net) => net.contains(&ip),
-            Host::Name(name) => host.eq_ignore_ascii_case(name),
-            Host::Below(name) => host.len() > name.len() && host.to_ascii_lowercase().ends_with(&format!(".{name}")),
-        };
-        is_host && self.port.is_none_or(|own| own == port)
->>>>>>> 9262159 (Probes of PostgreSQL, MySQL, Redis, SSH and scripts)
     }
 }

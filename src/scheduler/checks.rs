@@ -7,12 +7,12 @@ use super::lease::{Ours, Share};
 use super::queue::{Due, Queue, spread};
 use super::runner::{Runner, Start};
 use super::writer;
-use crate::database::place::{Behind, Happened};
 use crate::database::Timestamp;
+use crate::database::place::{Behind, Happened};
 use crate::error::Result;
 use crate::plugin::Kernel;
-use crate::plugin::healthcheck::{Finished, PLUGIN};
 use crate::plugin::healthcheck::domain::CheckId;
+use crate::plugin::healthcheck::{Finished, PLUGIN};
 use crate::world::Clock;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -174,7 +174,8 @@ impl Schedule {
         let mut seen = HashSet::new();
         for entry in happened {
             if entry.plugin != PLUGIN {
-                let of_system = |(number, job): (i64, &Arc<Job>)| (job.system.to_string() == entry.resource).then_some(number);
+                let of_system =
+                    |(number, job): (i64, &Arc<Job>)| (job.system.to_string() == entry.resource).then_some(number);
                 let gone: Vec<_> = self.queue.iter().filter_map(of_system).collect();
                 gone.into_iter().for_each(|number| self.remove(number));
             } else if entry.kind != "configuration.token_made" && seen.insert(&entry.resource) {
@@ -188,7 +189,8 @@ impl Schedule {
         let found = self.kernel.database.reader().await?.all_scheduled(Some(check)).await?;
         let (now, jobs) = (self.clock.now(), jobs(&self.kernel, found));
         let known: HashSet<_> = jobs.iter().map(|job| job.number).collect();
-        let of_check = |(number, job): (i64, &Arc<Job>)| (job.check == check && !known.contains(&number)).then_some(number);
+        let of_check =
+            |(number, job): (i64, &Arc<Job>)| (job.check == check && !known.contains(&number)).then_some(number);
         let gone: Vec<_> = self.queue.iter().filter_map(of_check).collect();
         gone.into_iter().for_each(|number| self.remove(number));
         for job in jobs {

@@ -65,9 +65,9 @@ impl Job {
 pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> {
     let mut plans: HashMap<CheckId, Result<Arc<Plan>, String>> = HashMap::new();
     let job = |one: Scheduled| {
-        let plan = plans.entry(one.check.id).or_insert_with(|| {
-            plan_of(kernel, &one.check).map(Arc::new).map_err(|why: Error| why.to_string())
-        });
+        let plan = plans
+            .entry(one.check.id)
+            .or_insert_with(|| plan_of(kernel, &one.check).map(Arc::new).map_err(|why: Error| why.to_string()));
         let identity = spread(one.check.id.0.as_u64_pair().1) ^ one.system_id.0.as_u64_pair().1;
         Arc::new(Job {
             number: one.number,

@@ -80,7 +80,8 @@ impl Share {
             let asked = Instant::now();
             pause = match held.renew(kernel).await {
                 Ok(epochs) => {
-                    *held.leases.write().unwrap_or_else(PoisonError::into_inner) = Leases { epochs, renewed: Some(asked) };
+                    *held.leases.write().unwrap_or_else(PoisonError::into_inner) =
+                        Leases { epochs, renewed: Some(asked) };
                     RENEW_EVERY
                 }
                 Err(why) => {

@@ -141,7 +141,9 @@ impl<J: Clone> Queue<J> {
                 break;
             }
             self.heap.pop();
-            let Some(entry) = self.jobs.get_mut(&number).filter(|entry| entry.generation == generation) else { continue };
+            let Some(entry) = self.jobs.get_mut(&number).filter(|entry| entry.generation == generation) else {
+                continue;
+            };
             // Due once, for the last time that has passed, if that is not before it was to begin.
             let at = entry.rhythm.upto(now).max(due);
             let missed = u64::try_from((at.0 - due.0) / entry.rhythm.interval_us).unwrap_or_default();

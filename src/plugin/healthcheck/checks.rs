@@ -35,7 +35,8 @@ impl Healthchecks {
     }
 
     pub(super) async fn create(&self, call: &Call, request: pb::CreateConfigurationRequest) -> Result<pb::HealthCheck> {
-        let assertions = message::assertions_of(&request.assertions).map_err(|faults| Error::Invalid(issues(faults, "")))?;
+        let assertions =
+            message::assertions_of(&request.assertions).map_err(|faults| Error::Invalid(issues(faults, "")))?;
         let mut new = Check {
             id: self.kernel.ids.next(),
             name: request.name,
@@ -74,7 +75,9 @@ impl Healthchecks {
         let expected = request.expected_updated_at.as_ref().map(Timestamp::of);
         if expected.is_some_and(|expected| expected.millis() != before.updated_at.millis()) {
             let at = before.updated_at;
-            return Err(Error::Conflict(format!("The health check was changed by somebody else at {at}; read it again")));
+            return Err(Error::Conflict(format!(
+                "The health check was changed by somebody else at {at}; read it again"
+            )));
         }
         let mask = body.update_mask.as_ref();
         let number = |field, given: Option<i32>, before: i64, default: i64| match Change::of(mask, field, given) {
@@ -88,7 +91,12 @@ impl Healthchecks {
             interval_s: number("interval_seconds", body.interval_seconds, before.interval_s, before.interval_s),
             timeout_ms: number("timeout_ms", body.timeout_ms, before.timeout_ms, TIMEOUT_MS),
             retries: number("retries", body.retries, before.retries, 0),
-            retry_backoff_ms: number("retry_backoff_ms", body.retry_backoff_ms, before.retry_backoff_ms, RETRY_BACKOFF_MS),
+            retry_backoff_ms: number(
+                "retry_backoff_ms",
+                body.retry_backoff_ms,
+                before.retry_backoff_ms,
+                RETRY_BACKOFF_MS,
+            ),
             degraded_above_ms: Change::of(mask, "degraded_above_ms", body.degraded_above_ms.map(i64::from))
                 .or_option(before.degraded_above_ms),
             paused: Change::of(mask, "paused", body.paused).or(before.paused),
@@ -98,7 +106,9 @@ impl Healthchecks {
         let strategy = Change::of(mask, "strategy_id", body.strategy_id).or(before.strategy_id.clone());
         let config = Change::of(mask, "config", body.config.as_ref().map(message::plain));
         let assertions = match Change::of_list(mask, "assertions", body.assertions) {
-            Change::Set(given) => message::assertions_of(&given).map_err(|faults| Error::Invalid(issues(faults, "body")))?,
+            Change::Set(given) => {
+                message::assertions_of(&given).map_err(|faults| Error::Invalid(issues(faults, "body")))?
+            }
             Change::Keep | Change::Clear => settings::assertions_of(&before),
         };
         let wanted = Wanted {
@@ -118,7 +128,8 @@ impl Healthchecks {
         let assertions = serde_json::to_string(&wanted.assertions).map_err(|_| Error::bug("assertions are JSON"))?;
         let kind = wanted.kind;
         let old = before.map(|before| self.old(before)).transpose()?;
-        let checked = settings::check(wanted, old.as_ref().map(|(kind, config, secrets)| (*kind, config, secrets)), below)?;
+        let checked =
+            settings::check(wanted, old.as_ref().map(|(kind, config, secrets)| (*kind, config, secrets)), below)?;
         check.strategy_id = kind.id.to_owned();
         check.config = checked.config.to_string();
         check.assertions = assertions;

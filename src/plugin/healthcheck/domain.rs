@@ -223,7 +223,8 @@ impl Thresholds {
                 let good = newest_first().take_while(|one| *one == 'h').count();
                 let working = newest_first().take_while(|one| *one != 'u').count();
                 let failures = newest_first().take_while(|one| *one != 'h');
-                let (failed, down) = failures.fold((0, 0), |(all, down), one| (all + 1, down + usize::from(one == 'u')));
+                let (failed, down) =
+                    failures.fold((0, 0), |(all, down), one| (all + 1, down + usize::from(one == 'u')));
                 if good >= healthy {
                     Health::Healthy
                 } else if down >= unhealthy {

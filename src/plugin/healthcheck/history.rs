@@ -217,4 +217,3 @@ fn finished(association: i64, kind: RunKind, at: Timestamp, looked: &Looked, det
         lease: None,
     }
 }
-

@@ -107,7 +107,8 @@ pub(super) fn thresholds(thresholds: Thresholds) -> pb::StateThresholds {
 
 /// Thresholds off a message, with the defaults of the contract for what is absent.
 pub(super) fn thresholds_of(message: &pb::StateThresholds) -> Thresholds {
-    let count = |given: Option<i32>, default: usize| given.and_then(|given| usize::try_from(given).ok()).unwrap_or(default);
+    let count =
+        |given: Option<i32>, default: usize| given.and_then(|given| usize::try_from(given).ok()).unwrap_or(default);
     let failures = |given: &Option<pb::FailureThreshold>, default| {
         count(given.as_ref().and_then(|given| given.min_failure_count), default)
     };

@@ -145,7 +145,8 @@ impl Plan {
     #[must_use]
     pub fn detail(&self, looked: &Looked) -> String {
         let schema = (self.kind.findings)();
-        let is_kept = |field: &str| schema.pointer(&format!("/properties/{field}/x-ephemeral")) != Some(&Value::Bool(true));
+        let is_kept =
+            |field: &str| schema.pointer(&format!("/properties/{field}/x-ephemeral")) != Some(&Value::Bool(true));
         let kept = |findings: &Map<String, Value>| -> Map<String, Value> {
             let fields = findings.iter().filter(|(field, _)| is_kept(field));
             fields.map(|(field, value)| (field.clone(), value.clone())).collect()

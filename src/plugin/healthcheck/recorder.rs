@@ -69,7 +69,8 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
     };
     let judging = store.lock_judging(&numbers).await?;
     let mut states = store.states(&numbers).await?;
-    let mut finished: Vec<_> = finished.into_iter().filter(|one| may_be_stored(one, &judging, standing.as_deref())).collect();
+    let mut finished: Vec<_> =
+        finished.into_iter().filter(|one| may_be_stored(one, &judging, standing.as_deref())).collect();
     if finished.is_empty() {
         return Ok(vec![]);
     }
@@ -80,7 +81,8 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
     }
     let batch: Uuid = kernel.ids.next();
     let rows: Vec<_> = finished.iter().map(new_run).collect();
-    let inserted: BTreeSet<_> = store.insert_runs(&rows, batch).await?.into_iter().map(|(number, at)| (number, at.0)).collect();
+    let inserted: BTreeSet<_> =
+        store.insert_runs(&rows, batch).await?.into_iter().map(|(number, at)| (number, at.0)).collect();
     finished.retain(|one| inserted.contains(&(one.association, one.scheduled_at.0)));
     if finished.is_empty() {
         return Ok(vec![]);
@@ -168,7 +170,8 @@ impl Writer {
                 let title = format!("{} is {}", judged.check_name, status.word());
                 let message = message_of(run).unwrap_or_else(|| title.clone());
                 let id = kernel.ids.next();
-                self.open_incident_of_check(kernel, id, title, message, policy.severity.into(), judged.system_id, call).await?;
+                self.open_incident_of_check(kernel, id, title, message, policy.severity.into(), judged.system_id, call)
+                    .await?;
                 state.incident_id = Some(id);
                 Ok(Some(Did { plugin: "incident", ..call.did("incident.created", id) }))
             }

@@ -368,14 +368,7 @@ impl Writer {
         let rows: Vec<Value> = runs
             .iter()
             .map(|run| {
-                json!([
-                    run.association,
-                    run.scheduled_at.0,
-                    run.kind,
-                    run.status.word(),
-                    run.latency_us,
-                    run.detail
-                ])
+                json!([run.association, run.scheduled_at.0, run.kind, run.status.word(), run.latency_us, run.detail])
             })
             .collect();
         sql!(

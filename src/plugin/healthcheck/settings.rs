@@ -80,7 +80,8 @@ fn host(kind: &Kind, config: &Value, secrets: &Secrets) -> Option<Option<String>
 pub(super) fn kind(id: &str, below: &str) -> Result<&'static Kind> {
     Kind::named(id).ok_or_else(|| {
         let shown: String = id.chars().take(100).collect();
-        let fault = Fault::new("strategyId", format!("Unknown strategy: {shown}; getStrategies has those that there are"));
+        let fault =
+            Fault::new("strategyId", format!("Unknown strategy: {shown}; getStrategies has those that there are"));
         Error::Invalid(issues(vec![fault], below))
     })
 }

@@ -321,13 +321,7 @@ impl Writer {
     }
 
     pub(super) async fn delete_association(&mut self, check: CheckId, system: SystemId) -> Result<u64> {
-        sql!(
-            self,
-            execute,
-            "delete from healthcheck_association where check_id = $1 and system_id = $2",
-            check,
-            system
-        )
+        sql!(self, execute, "delete from healthcheck_association where check_id = $1 and system_id = $2", check, system)
     }
 }
 

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn secrets_come_out_and_go_back_where_they_were() {
-        let whole = json!({"url": "u", "token": "t", "auth": {"user": "a", "password": "p"}, "headers": {"x/~.y": "h"}});
+        let whole =
+            json!({"url": "u", "token": "t", "auth": {"user": "a", "password": "p"}, "headers": {"x/~.y": "h"}});
         let mut settings = whole.clone();
         let (secrets, forgotten) = take_out(&mut settings, &schema());
         assert_eq!(settings, json!({"url": "u", "auth": {"user": "a"}, "headers": {}}));

@@ -63,11 +63,7 @@ impl Watched for Runs {
         Ok(vec![])
     }
 
-    async fn these(
-        store: &mut Reader,
-        ids: &[String],
-        _: Timestamp,
-    ) -> Result<HashMap<String, pb::WatchRunsResponse>> {
+    async fn these(store: &mut Reader, ids: &[String], _: Timestamp) -> Result<HashMap<String, pb::WatchRunsResponse>> {
         let mut found = HashMap::new();
         for id in ids {
             let batch = Uuid::try_parse(id).map_err(|_| Error::bug("a batch of runs has a UUID"))?;
@@ -94,7 +90,8 @@ impl Wish {
     /// The message without what is not wanted; `None` if nothing is left of it.
     pub(super) fn narrowed(&self, mut message: pb::WatchRunsResponse) -> Option<pb::WatchRunsResponse> {
         if message.runs.is_empty() {
-            return (message.r#type != i32::from(crate::proto::checkmate::watch::v1::EventType::Created)).then_some(message);
+            return (message.r#type != i32::from(crate::proto::checkmate::watch::v1::EventType::Created))
+                .then_some(message);
         }
         message.runs.retain(|run| {
             self.system.as_ref().is_none_or(|id| *id == run.system_id)

@@ -98,7 +98,11 @@ impl Reader {
         Ok(count)
     }
 
-    pub(in crate::plugin) async fn has_suppressing_maintenance(&mut self, system: SystemId, now: Timestamp) -> Result<bool> {
+    pub(in crate::plugin) async fn has_suppressing_maintenance(
+        &mut self,
+        system: SystemId,
+        now: Timestamp,
+    ) -> Result<bool> {
         let found = sql!(
             self,
             fetch_optional as (MaintenanceId,),
