@@ -3,7 +3,6 @@
 use super::Secret;
 use serde_json::Value;
 use std::error::Error;
-use std::time::Instant;
 
 /// What of a text is kept: enough for a sentence, too little for a page of somebody's data.
 pub(super) const EXCERPT_CHARS: usize = 200;
@@ -48,11 +47,6 @@ pub(super) fn value(text: &str, secrets: &[&Secret]) -> Value {
     let is_decimal = text.contains('.') && text.trim_start_matches('-').chars().all(|c| c.is_ascii_digit() || c == '.');
     let decimal = || if is_decimal { text.parse::<f64>().ok().map(Value::from) } else { None };
     number.or_else(decimal).unwrap_or_else(|| excerpt(text, secrets).into())
-}
-
-/// Whole milliseconds since then.
-pub(super) fn ms_since(then: Instant) -> u64 {
-    u64::try_from(then.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

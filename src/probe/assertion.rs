@@ -29,7 +29,7 @@ const VALUE_BYTES_MAX: usize = 10_000;
 pub struct Assertion {
     /// Which of the findings.
     pub field: String,
-    /// Where in it: a JSONPath of RFC 9535. A text is read as JSON.
+    /// Where in it: a `JSONPath` of RFC 9535. A text is read as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_path: Option<String>,
     /// What is expected.
@@ -169,16 +169,9 @@ impl Ready {
 
     /// It holds if it does for each of them; of none, if it does for what does not exist.
     fn judge_nodes(&self, nodes: &[&Value]) -> Judged {
-        let is_there = |node: &&&Value| !node.is_null();
-        let nothing = [&Value::Null];
-        let nodes = match self.operator {
-            Operator::Exists | Operator::NotExists => {
-                let first = nodes.iter().find(is_there).copied();
-                &[first.unwrap_or(&Value::Null)]
-            }
-            _ if nodes.is_empty() => &nothing,
-            _ => nodes,
-        };
+        let first = [nodes.iter().copied().find(|node| !node.is_null()).unwrap_or(&Value::Null)];
+        let is_about_any = matches!(self.operator, Operator::Exists | Operator::NotExists);
+        let nodes = if is_about_any || nodes.is_empty() { first.as_slice() } else { nodes };
         for node in nodes {
             match self.holds(node) {
                 Some(true) => {}
@@ -243,16 +236,16 @@ impl Ready {
 
     /// `statusCode is 500: equals 200 is expected`.
     fn explain(&self, actual: &Value) -> String {
-        let is = match actual {
-            Value::Null => "does not exist".into(),
-            _ if self.is_ephemeral => "is not as expected".into(),
-            _ => format!("is {}", shown(actual)),
+        let is = match (actual, self.is_ephemeral) {
+            (Value::Null, _) => "does not exist".into(),
+            (_, true) => "is not as expected".into(),
+            (_, false) => format!("is {}", shown(actual)),
         };
         let (place, operator) = (self.place(), self.operator.as_str());
-        match self.operator.wants() {
-            Wants::Nothing => format!("{place} {is}: {operator} is expected"),
-            _ => format!("{place} {is}: {operator} {} is expected", shown(&self.value)),
+        if self.operator.wants() == Wants::Nothing {
+            return format!("{place} {is}: {operator} is expected");
         }
+        format!("{place} {is}: {operator} {} is expected", shown(&self.value))
     }
 }
 

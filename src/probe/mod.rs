@@ -6,13 +6,17 @@
 
 mod answer;
 pub mod assertion;
+pub mod dns;
+pub mod grpc;
 pub mod heartbeat;
+pub mod http;
 mod json_path;
 pub mod mysql;
 mod mysql_session;
 pub mod net;
 pub mod operator;
 mod pattern;
+pub mod ping;
 pub mod policy;
 pub mod postgres;
 pub mod redis;
@@ -20,7 +24,10 @@ mod resolver;
 mod rule;
 pub mod script;
 pub mod secret;
+pub mod smtp;
 pub mod ssh;
+mod talk;
+pub mod tcp;
 pub mod tls;
 mod value;
 mod wire;
@@ -40,12 +47,18 @@ use std::time::{Duration, Instant};
 
 /// Every kind, by id.
 pub const KINDS: &[Kind] = &[
+    Kind::of::<dns::Dns>(),
+    Kind::of::<grpc::Grpc>(),
     Kind::of::<heartbeat::Heartbeat>(),
+    Kind::of::<http::Http>(),
     Kind::of::<mysql::Mysql>(),
+    Kind::of::<ping::Ping>(),
     Kind::of::<postgres::Postgres>(),
     Kind::of::<redis::Redis>(),
     Kind::of::<script::Script>(),
+    Kind::of::<smtp::Smtp>(),
     Kind::of::<ssh::Ssh>(),
+    Kind::of::<tcp::Tcp>(),
     Kind::of::<tls::Tls>(),
 ];
 

@@ -1,8 +1,8 @@
 //! A query of a MySQL or MariaDB database.
 
-use super::answer::ms_since;
 use super::mysql_session::Session;
-use super::postgres::{Found, ROWS_MAX, STATEMENT_MS, fault_of_query, faults_of_target, query, yes};
+use super::postgres::{BYTES_MAX, Found, ROWS_MAX, STATEMENT_MS, fault_of_query, faults_of_target, query, yes};
+use super::tls::{TlsOptions, millis};
 use super::wire::Wire;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use schemars::JsonSchema;
@@ -27,6 +27,12 @@ pub struct Mysql {
     user: String,
     /// The password, if there is one. Without TLS it is as safe as the network.
     password: Option<Secret>,
+    /// Whether to speak TLS.
+    #[serde(default)]
+    ssl: bool,
+    /// How to speak it: whom to trust, and who one is.
+    #[serde(default)]
+    tls_options: TlsOptions,
     /// What is asked: one statement.
     #[serde(default = "query")]
     #[schemars(length(min = 1, max = 65_536))]
@@ -50,6 +56,7 @@ impl Probe for Mysql {
     fn faults(&self) -> Vec<Fault> {
         let mut faults = faults_of_target(&self.host, self.port);
         faults.extend(fault_of_query(&self.query));
+        faults.extend(self.tls_options.faults("tlsOptions"));
         if self.user.is_empty() || self.user.contains('\0') {
             faults.push(Fault::new("user", "Must have at least one character, none of them zero"));
         }
@@ -66,15 +73,17 @@ impl Probe for Mysql {
     async fn look(&self, net: &Net, found: &mut Found) -> Result<(), Trouble> {
         let started = Instant::now();
         let stream = net.connect(&self.host, self.port).await?;
-        let (wire, _look) = Wire::new(stream, super::postgres::BYTES_MAX);
         net.phase("waiting for the greeting");
-        let mut session = Session::new(wire, self.password.as_ref());
+        let mut session = Session::new(Wire::new(stream, BYTES_MAX), self.password.as_ref());
         session.greeting().await?;
         found.server_version = Some(session.server_version());
+        if self.ssl {
+            session = session.encrypted(net, &self.host, &self.tls_options).await?;
+        }
         net.phase("waiting for the login");
         session.log_in(&self.user, self.database.as_deref()).await?;
         found.connected = true;
-        found.connection_time_ms = Some(ms_since(started));
+        found.connection_time_ms = Some(millis(started.elapsed()));
         if self.read_only {
             net.phase("waiting for a read-only session");
             guard(&mut session).await?;
@@ -82,7 +91,7 @@ impl Probe for Mysql {
         net.phase("waiting for the query");
         let started = Instant::now();
         let rows = session.query(&self.query, ROWS_MAX).await?;
-        found.execution_time_ms = Some(ms_since(started));
+        found.execution_time_ms = Some(millis(started.elapsed()));
         (found.row_count, found.value) = (Some(rows.count), rows.value);
         found.success = true;
         session.quit().await;

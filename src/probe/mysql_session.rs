@@ -3,19 +3,21 @@
 //! ask for files, other hosts or more than one result: no such capability is offered.
 
 use super::answer::{excerpt, value};
+use super::postgres::BYTES_MAX;
+use super::tls::TlsOptions;
 use super::wire::Wire;
-use super::{Secret, Trouble};
+use super::{Net, Secret, Trouble};
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::crypto;
 use mysql_common::io::ParseBuf;
-use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse};
+use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest};
 use mysql_common::proto::MySerialize;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A row, or what stands for one: more is not read.
-const PACKET_BYTES_MAX: usize = 1 << 20;
+const PACKET_BYTES_MAX: u32 = 1 << 20;
 
 /// What MySQL itself allows in a table.
 const COLUMNS_MAX: u64 = 4_096;
@@ -28,6 +30,9 @@ const KEY_BYTES_MAX: usize = 1_024;
 
 /// As long as the scrambles of all logins are.
 const NONCE_BYTES: usize = 20;
+
+/// The number of the encoding of texts, as the crate's own login says it.
+const UTF8MB4: u8 = 45;
 
 const OK: u8 = 0x00;
 const MORE: u8 = 0x01;
@@ -92,6 +97,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The same with TLS, after the greeting.
+    pub(super) async fn encrypted(mut self, net: &Net, host: &str, options: &TlsOptions) -> Result<Self, Trouble> {
+        if !self.offered.contains(CapabilityFlags::CLIENT_SSL) {
+            return Err(Trouble::Target("The server offers no TLS".into()));
+        }
+        self.is_encrypted = true;
+        let mut packet = vec![];
+        SslRequest::new(self.capabilities(), PACKET_BYTES_MAX, UTF8MB4).serialize(&mut packet);
+        self.write(&packet).await?;
+        let stream = net.tls(self.wire, host, options, &[]).await?;
+        Ok(Self { wire: Wire::new(stream, BYTES_MAX), ..self })
+    }
+
     /// What the server says it is.
     pub(super) fn server_version(&self) -> String {
         self.version.clone()
@@ -104,7 +122,6 @@ impl<'a> Session<'a> {
     /// Logs in, after the greeting.
     pub(super) async fn log_in(&mut self, user: &str, database: Option<&str>) -> Result<(), Trouble> {
         let proof = self.proof()?;
-        let largest = u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX);
         let response = HandshakeResponse::new(
             Some(proof),
             // Chooses the encoding, utf8mb4; the server's own text about its version is not parsed.
@@ -114,7 +131,7 @@ impl<'a> Session<'a> {
             Some(self.plugin.borrow()),
             self.capabilities(),
             None,
-            largest,
+            PACKET_BYTES_MAX,
         );
         let mut packet = vec![];
         response.serialize(&mut packet);
@@ -143,6 +160,7 @@ impl<'a> Session<'a> {
             | CapabilityFlags::CLIENT_SECURE_CONNECTION
             | CapabilityFlags::CLIENT_PLUGIN_AUTH
             | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;
+        let wanted = if self.is_encrypted { wanted | CapabilityFlags::CLIENT_SSL } else { wanted };
         wanted & self.offered
     }
 
@@ -294,12 +312,12 @@ impl<'a> Session<'a> {
             self.wire.read_exact(&mut head).await.map_err(|why| lost(&why))?;
             head
         };
-        let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+        let length = u32::from_le_bytes([low, middle, high, 0]);
         if length > PACKET_BYTES_MAX {
             return Err(Trouble::Target(format!("The server sends a packet of {length} bytes")));
         }
         self.sequence = sequence.wrapping_add(1);
-        let mut packet = vec![0; length];
+        let mut packet = vec![0; length as usize];
         self.wire.read_exact(&mut packet).await.map_err(|why| lost(&why))?;
         Ok(packet)
     }

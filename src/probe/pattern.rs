@@ -20,8 +20,10 @@ pub(super) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The size of the pattern times that of the text, up to which any pattern takes less than 100 ms.
 const PRODUCT_MAX: usize = 1 << 28;
 
-/// So much of the product takes the time of a step of a JSONPath, mostly less.
+/// So much of the product takes the time of a step of a `JSONPath`, mostly less.
 const PRODUCT_OF_A_STEP: usize = 1 << 12;
+
+const TOO_BIG: &str = "Is a regular expression that takes too much memory";
 
 /// A regular expression that is ready.
 #[derive(Debug)]
@@ -44,18 +46,17 @@ impl Pattern {
         if pattern.chars().count() > CHARS_MAX {
             return Err(format!("Must not be longer than {CHARS_MAX} characters"));
         }
-        let regex = RegexBuilder::new(pattern).size_limit(SIZE_MAX).build().map_err(|why| match why {
-            regex::Error::CompiledTooBig(_) => "Is a regular expression that takes too much memory".to_owned(),
-            // The last line says what, those before it draw where.
-            why => {
-                let why = why.to_string();
-                let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-                format!("Is not a regular expression: {last}")
+        let regex = RegexBuilder::new(pattern).size_limit(SIZE_MAX).build().map_err(|why| {
+            if let regex::Error::CompiledTooBig(_) = why {
+                return TOO_BIG.to_owned();
             }
+            // The last line says what, those before it draw where.
+            let why = why.to_string();
+            let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+            format!("Is not a regular expression: {last}")
         })?;
-        let too_big = |_| "Is a regular expression that takes too much memory".to_owned();
         let config = NFA::config().nfa_size_limit(Some(SIZE_MAX));
-        let nfa = NFA::compiler().configure(config).build(pattern).map_err(|_| too_big(()))?;
+        let nfa = NFA::compiler().configure(config).build(pattern).map_err(|_| TOO_BIG)?;
         let size = nfa.memory_usage();
         let config = dfa::Config::new()
             .unicode_word_boundary(true)
@@ -64,11 +65,11 @@ impl Pattern {
             // A new state takes as long as the pattern is large, so as many bytes have to be read with it.
             .minimum_cache_clear_count(Some(3))
             .minimum_bytes_per_state(Some(10 + size / 400));
-        let automaton = dfa::Builder::new().configure(config).build_from_nfa(nfa).map_err(|_| too_big(()))?;
+        let automaton = dfa::Builder::new().configure(config).build_from_nfa(nfa).map_err(|_| TOO_BIG)?;
         Ok(Self { regex, automaton, size })
     }
 
-    /// An I-Regexp (RFC 9485), which JSONPath has. `None`: it is none, and so matches nothing.
+    /// An I-Regexp (RFC 9485), which `JSONPath` has. `None`: it is none, and so matches nothing.
     pub(super) fn i_regexp(pattern: &str, whole: Whole) -> Option<Self> {
         let (mut translated, mut letters, mut in_class) = (String::new(), pattern.chars(), false);
         while let Some(letter) = letters.next() {
@@ -109,7 +110,7 @@ impl Pattern {
         found.ok().map(|found| found.is_some())
     }
 
-    /// How many steps of a JSONPath are as long.
+    /// How many steps of a `JSONPath` are as long.
     pub(super) fn steps(&self, text: &str) -> usize {
         1 + self.size.saturating_mul(text.len()) / PRODUCT_OF_A_STEP
     }

@@ -2,7 +2,8 @@
 //!
 //! Simple queries, whose values are text: they also work where there are no prepared statements, as behind a pooler.
 
-use super::answer::{excerpt, ms_since, reasons, value};
+use super::answer::{excerpt, reasons, value};
+use super::tls::{TlsOptions, millis};
 use super::wire::Wire;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use futures_util::StreamExt;
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::pin::pin;
 use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
@@ -25,6 +28,9 @@ pub(super) const QUERY_BYTES_MAX: usize = 64 << 10;
 
 /// When the server gives a statement up by itself. The look waits less long; what it no longer waits for must not pile up.
 pub(super) const STATEMENT_MS: u64 = 60_000;
+
+/// Its length and its number, in place of a version.
+const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// Settings of `postgres`.
 #[derive(Deserialize, JsonSchema)]
@@ -45,6 +51,12 @@ pub struct Postgres {
     user: String,
     /// The password, if one is asked for.
     password: Option<Secret>,
+    /// Whether to speak TLS.
+    #[serde(default)]
+    ssl: bool,
+    /// How to speak it: whom to trust, and who one is.
+    #[serde(default)]
+    tls_options: TlsOptions,
     /// What is asked.
     #[serde(default = "query")]
     #[schemars(length(min = 1, max = 65_536))]
@@ -64,11 +76,11 @@ pub struct Found {
     /// How long connecting and logging in took.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    pub(super) connection_time_ms: Option<u64>,
+    pub(super) connection_time_ms: Option<f64>,
     /// How long the query took, its rows included.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    pub(super) execution_time_ms: Option<u64>,
+    pub(super) execution_time_ms: Option<f64>,
     /// How many rows came; of a statement without rows, how many it affected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "count"))]
@@ -124,6 +136,7 @@ impl Probe for Postgres {
     fn faults(&self) -> Vec<Fault> {
         let mut faults = faults_of_target(&self.host, self.port);
         faults.extend(fault_of_query(&self.query));
+        faults.extend(self.tls_options.faults("tlsOptions"));
         for (path, text) in [("database", &self.database), ("user", &self.user)] {
             if text.is_empty() || text.contains('\0') {
                 faults.push(Fault::new(path, "Must have at least one character, none of them zero"));
@@ -139,12 +152,12 @@ impl Probe for Postgres {
     async fn look(&self, net: &Net, found: &mut Found) -> Result<(), Trouble> {
         let started = Instant::now();
         let stream = net.connect(&self.host, self.port).await?;
-        let (wire, _look) = Wire::new(stream, BYTES_MAX);
+        let wire = if self.ssl { self.encrypted(net, stream).await? } else { Wire::new(stream, BYTES_MAX) };
         net.phase("waiting for the login");
         let (client, connection) =
             self.config().connect_raw(wire, NoTls).await.map_err(|why| self.trouble("Login failed", &why))?;
         found.connected = true;
-        found.connection_time_ms = Some(ms_since(started));
+        found.connection_time_ms = Some(millis(started.elapsed()));
         found.server_version = connection.parameter("server_version").map(|text| excerpt(text, &[]));
         net.phase("waiting for the query");
         match drive(connection, self.ask(client, found)).await {
@@ -170,6 +183,18 @@ impl Postgres {
         config
     }
 
+    async fn encrypted(&self, net: &Net, mut stream: TcpStream) -> Result<Wire, Trouble> {
+        let lost = |why: std::io::Error| Trouble::Target(format!("The connection was lost: {why}"));
+        net.phase("waiting for an offer of TLS");
+        stream.write_all(&TLS_REQUEST).await.map_err(lost)?;
+        // Not a byte more: what follows must be encrypted.
+        match stream.read_u8().await.map_err(lost)? {
+            b'S' => Ok(Wire::new(net.tls(stream, &self.host, &self.tls_options, &[]).await?, BYTES_MAX)),
+            b'N' => Err(Trouble::Target("The server offers no TLS".into())),
+            _ => Err(Trouble::Target("What came is not an answer to a request for TLS".into())),
+        }
+    }
+
     async fn ask(&self, client: Client, found: &mut Found) -> Result<(), Trouble> {
         let started = Instant::now();
         let failed = |why: tokio_postgres::Error| self.trouble("Query failed", &why);
@@ -190,7 +215,7 @@ impl Postgres {
             }
         }
         found.row_count = Some(if count == 0 { affected.unwrap_or(0) } else { count });
-        found.execution_time_ms = Some(ms_since(started));
+        found.execution_time_ms = Some(millis(started.elapsed()));
         found.success = true;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! A command of a Redis server.
 
-use super::answer::{excerpt, ms_since, reasons, value, without};
+use super::answer::{excerpt, reasons, value, without};
 use super::postgres::faults_of_target;
+use super::tls::{TlsOptions, millis};
 use super::wire::Wire;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use redis::aio::MultiplexedConnection;
@@ -42,6 +43,12 @@ pub struct Redis {
     username: Option<String>,
     /// The password, if there is one.
     password: Option<Secret>,
+    /// Whether to speak TLS.
+    #[serde(default)]
+    tls: bool,
+    /// How to speak it: whom to trust, and who one is.
+    #[serde(default)]
+    tls_options: TlsOptions,
     /// The number of the database.
     #[serde(default)]
     database: u32,
@@ -88,11 +95,11 @@ pub struct Found {
     /// How long connecting and logging in took.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    connection_time_ms: Option<u64>,
+    connection_time_ms: Option<f64>,
     /// How long the command took.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    response_time_ms: Option<u64>,
+    response_time_ms: Option<f64>,
     /// The reply as text, its first 64 KiB. Absent where the reply is that there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-ephemeral" = true))]
@@ -127,6 +134,7 @@ impl Probe for Redis {
 
     fn faults(&self) -> Vec<Fault> {
         let mut faults = faults_of_target(&self.host, self.port);
+        faults.extend(self.tls_options.faults("tlsOptions"));
         if !COMMANDS.contains(&self.command.to_ascii_uppercase().as_str()) {
             faults.push(Fault::new("command", format!("Must be one of {}", COMMANDS.join(", "))));
         }
@@ -147,14 +155,18 @@ impl Probe for Redis {
     async fn look(&self, net: &Net, found: &mut Found) -> Result<(), Trouble> {
         let started = Instant::now();
         let stream = net.connect(&self.host, self.port).await?;
-        let (wire, _look) = Wire::new(stream, BYTES_MAX);
+        let wire = if self.tls {
+            Wire::new(net.tls(stream, &self.host, &self.tls_options, &[]).await?, BYTES_MAX)
+        } else {
+            Wire::new(stream, BYTES_MAX)
+        };
         net.phase(if self.password.is_some() { "waiting for the login" } else { "waiting for the database" });
         // How long a look may take is decided where it is started.
         let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let connected = MultiplexedConnection::new_with_config(&self.login(), wire, patient).await;
         let (connection, driver) = connected.map_err(|why| self.trouble("Login failed", &why))?;
         found.connected = true;
-        found.connection_time_ms = Some(ms_since(started));
+        found.connection_time_ms = Some(millis(started.elapsed()));
         net.phase(format!("waiting for the reply to {}", self.command));
         let mut asked = pin!(self.ask(connection, found));
         // The driver ends with the look, like all of it. When it ends before, the reply is there or will never be.
@@ -190,7 +202,7 @@ impl Redis {
         command.arg(&self.args.list()[..]);
         let reply = connection.send_packed_command(&command).await;
         let reply = reply.and_then(Reply::extract_error).map_err(|why| self.trouble("Command failed", &why))?;
-        found.response_time_ms = Some(ms_since(started));
+        found.response_time_ms = Some(millis(started.elapsed()));
         if let Some(text) = text(&reply, DEPTH_MAX) {
             let text = without(&text, &self.secrets());
             found.role = role(&reply, &text).map(|role| excerpt(role, &[]));

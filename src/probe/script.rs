@@ -1,7 +1,8 @@
 //! A program of the operator's machine, if the operator allows it: in a process group of its own, in an environment that
 //! holds what was declared, with limits, and gone with the look.
 
-use super::answer::{EXCERPT_CHARS, excerpt, ms_since, without};
+use super::answer::{EXCERPT_CHARS, excerpt, without};
+use super::tls::millis;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use futures_util::future::{Either, join, select};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -77,7 +78,7 @@ pub struct Found {
     /// How long it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    execution_time_ms: Option<u64>,
+    execution_time_ms: Option<f64>,
     /// Whether it exited with 0.
     success: bool,
     /// Whether its time was up.
@@ -135,7 +136,7 @@ impl Probe for Script {
         net.phase("waiting for the script to end");
         let ended = watch(child).await;
         found.timed_out = false;
-        found.execution_time_ms = Some(ms_since(started));
+        found.execution_time_ms = Some(millis(started.elapsed()));
         let (status, out, error) =
             ended.map_err(|why| Trouble::Ours(format!("The script cannot be watched: {why}")))?;
         (found.exit_code, found.signal) = (status.code().or(Some(-1)), status.signal());

@@ -1,7 +1,8 @@
 //! An SSH server: its host key, a login, a command.
 
-use super::answer::{excerpt, ms_since, reasons, without};
+use super::answer::{excerpt, reasons, without};
 use super::postgres::faults_of_target;
+use super::tls::millis;
 use super::wire::Wire;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use russh::client::{AuthResult, Handle, Handler, Session};
@@ -73,7 +74,7 @@ pub struct Found {
     /// How long connecting took, with the login if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    connection_time_ms: Option<u64>,
+    connection_time_ms: Option<f64>,
     /// What the server says it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_version: Option<String>,
@@ -106,7 +107,7 @@ pub struct Found {
     /// How long the command took.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-chart-unit" = "ms"))]
-    execution_time_ms: Option<u64>,
+    execution_time_ms: Option<f64>,
 }
 
 fn port() -> u16 {
@@ -158,15 +159,15 @@ impl Probe for Ssh {
         let started = Instant::now();
         let stream = net.connect(&self.host, self.port).await?;
         // The crate leaves a task with the connection, which ends when the guard does.
-        let (wire, _look) = Wire::new(stream, BYTES_MAX);
+        let (wire, _look) = Wire::new(stream, BYTES_MAX).guarded();
         let mut handle = self.meet(net, wire, found).await?;
-        found.connection_time_ms = Some(ms_since(started));
+        found.connection_time_ms = Some(millis(started.elapsed()));
         let Some(username) = &self.username else { return Ok(()) };
         net.phase("waiting for the login");
         found.authenticated = Some(false);
         self.log_in(&mut handle, username, key).await?;
         found.authenticated = Some(true);
-        found.connection_time_ms = Some(ms_since(started));
+        found.connection_time_ms = Some(millis(started.elapsed()));
         if let Some(command) = &self.command {
             net.phase("waiting for the command");
             self.run(&handle, command, found).await?;
@@ -273,7 +274,7 @@ impl Ssh {
                 _ => {}
             }
         }
-        found.execution_time_ms = Some(ms_since(started));
+        found.execution_time_ms = Some(millis(started.elapsed()));
         let (out, error) = (self.text(&out), self.text(&error));
         (found.stdout_excerpt, found.stderr_excerpt) = (Some(excerpt(&out, &[])), Some(excerpt(&error, &[])));
         (found.stdout, found.stderr) = (Some(out), Some(error));

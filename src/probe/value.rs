@@ -59,7 +59,7 @@ pub(super) fn text_of(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         Value::Null => Cow::Borrowed(""),
-        other => Cow::Owned(other.to_string()),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Cow::Owned(value.to_string()),
     }
 }
 
@@ -82,8 +82,7 @@ pub(super) fn is_same(one: &Value, other: &Value) -> bool {
 /// Within documents types count, but 1 is 1.0.
 fn is_same_json(one: &Value, other: &Value) -> bool {
     match (one, other) {
-        (Value::Number(_), Value::Number(_)) => is_same(one, other),
-        (Value::Array(_), Value::Array(_)) => is_same(one, other),
+        (Value::Number(_), Value::Number(_)) | (Value::Array(_), Value::Array(_)) => is_same(one, other),
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
                 && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| is_same_json(one, other)))
@@ -104,10 +103,10 @@ pub(super) fn bounded(value: &Value) -> Value {
 
 /// A value in a sentence.
 pub(super) fn shown(value: &Value) -> String {
-    match bounded(value) {
-        Value::String(text) if value.is_string() => Value::String(cut(&text, SHOWN_CHARS_MAX)).to_string(),
-        Value::String(summary) => format!("an {summary}"),
-        other => other.to_string(),
+    match value {
+        Value::String(text) => Value::String(cut(text, SHOWN_CHARS_MAX)).to_string(),
+        Value::Array(_) | Value::Object(_) => format!("an {}", text_of(&bounded(value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
 

@@ -1,5 +1,6 @@
-//! A connection with two ends of its own: after so many bytes, and with the look. Clients of others read what they are
-//! sent for as long as it comes, and some leave a task with the connection behind; here both meet an error.
+//! A connection with ends of its own: after so many bytes, and, where it is asked for, with the look. Clients of others
+//! read what they are sent for as long as it comes, and some leave a task with the connection behind; here both meet an
+//! error.
 
 use std::io;
 use std::pin::Pin;
@@ -17,20 +18,25 @@ pub(super) struct Wire {
     stream: Box<dyn Duplex>,
     bytes_max: usize,
     bytes_left: usize,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Wire {
-    /// A connection of which at most so much is read, until the guard is dropped.
-    pub(super) fn new(stream: impl Duplex + 'static, bytes_max: usize) -> (Self, DropGuard) {
+    /// A connection of which at most so much is read.
+    pub(super) fn new(stream: impl Duplex + 'static, bytes_max: usize) -> Self {
+        Self { stream: Box::new(stream), bytes_max, bytes_left: bytes_max, over: None }
+    }
+
+    /// The same, until the guard is dropped.
+    pub(super) fn guarded(self) -> (Self, DropGuard) {
         let look = CancellationToken::new();
-        let over = Box::pin(look.clone().cancelled_owned());
-        (Self { stream: Box::new(stream), bytes_max, bytes_left: bytes_max, over }, look.drop_guard())
+        let over = Some(Box::pin(look.clone().cancelled_owned()));
+        (Self { over, ..self }, look.drop_guard())
     }
 
     /// Also wakes who waits when the look is over.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.over.as_mut().poll(cx).is_ready() {
+        if self.over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the look is over"));
         }
         Ok(())

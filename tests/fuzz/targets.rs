@@ -9,7 +9,8 @@ use checkmate::contract::page::{Page, PageKey, Row};
 use checkmate::error::Error;
 use checkmate::json::{Decode, Decoder, Value, decode, encode};
 use checkmate::proto::checkmate::{
-    auth::v1 as auth, catalog::v1 as catalog, incident::v1 as incident, maintenance::v1 as maintenance,
+    auth::v1 as auth, catalog::v1 as catalog, healthcheck::v1 as healthcheck, incident::v1 as incident,
+    maintenance::v1 as maintenance,
 };
 use checkmate::transport::fuzzing;
 use prost::Message;
@@ -337,6 +338,32 @@ methods! {
     catalog: AddSystemContactRequest => AddSystemContactResponse,
     catalog: RemoveSystemContactRequest => RemoveSystemContactResponse,
     catalog: NotifySystemSubscribersRequest => NotifySystemSubscribersResponse,
+    healthcheck: GetStrategiesRequest => GetStrategiesResponse,
+    healthcheck: GetHealthChecksRequest => GetHealthChecksResponse,
+    healthcheck: ListHealthChecksRequest => ListHealthChecksResponse,
+    healthcheck: GetConfigurationRequest => GetConfigurationResponse,
+    healthcheck: CreateConfigurationRequest => CreateConfigurationResponse,
+    healthcheck: UpdateConfigurationRequest => UpdateConfigurationResponse,
+    healthcheck: DeleteConfigurationRequest => DeleteConfigurationResponse,
+    healthcheck: PauseConfigurationRequest => PauseConfigurationResponse,
+    healthcheck: ResumeConfigurationRequest => ResumeConfigurationResponse,
+    healthcheck: GetSystemConfigurationsRequest => GetSystemConfigurationsResponse,
+    healthcheck: GetSystemAssociationsRequest => GetSystemAssociationsResponse,
+    healthcheck: ListAssociationsRequest => ListAssociationsResponse,
+    healthcheck: AssociateSystemRequest => AssociateSystemResponse,
+    healthcheck: DisassociateSystemRequest => DisassociateSystemResponse,
+    healthcheck: GetHistoryRequest => GetHistoryResponse,
+    healthcheck: GetDetailedHistoryRequest => GetDetailedHistoryResponse,
+    healthcheck: GetRunByIdRequest => GetRunByIdResponse,
+    healthcheck: GetSystemHealthStatusRequest => GetSystemHealthStatusResponse,
+    healthcheck: GetBulkSystemHealthStatusRequest => GetBulkSystemHealthStatusResponse,
+    healthcheck: GetSystemHealthOverviewRequest => GetSystemHealthOverviewResponse,
+    healthcheck: TestHealthCheckRequest => TestHealthCheckResponse,
+    healthcheck: RunHealthCheckNowRequest => RunHealthCheckNowResponse,
+    healthcheck: ReportResultRequest => ReportResultResponse,
+    healthcheck: RegeneratePushTokenRequest => RegeneratePushTokenResponse,
+    healthcheck: WatchStatusRequest => WatchStatusResponse,
+    healthcheck: WatchRunsRequest => WatchRunsResponse,
     incident: GetIncidentsRequest => GetIncidentsResponse,
     incident: ListIncidentsRequest => ListIncidentsResponse,
     incident: GetIncidentRequest => GetIncidentResponse,

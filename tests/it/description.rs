@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_reflection::pb::{v1, v1alpha};
 
 const OPEN_API: &str = "/api/openapi.json";
-const PLUGINS: [&str; 4] = ["auth", "catalog", "incident", "maintenance"];
+const PLUGINS: [&str; 5] = ["auth", "catalog", "healthcheck", "incident", "maintenance"];
 
 /// Checks a value against a schema; keys that it does not know are refused.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {

@@ -50,6 +50,7 @@ mod model;
 mod parity;
 mod probe_assertion;
 mod probe_fakes;
+mod probe_http;
 mod probe_mysql;
 mod probe_net;
 mod probe_postgres;

@@ -45,6 +45,7 @@ async fn call(dialect: Dialect, caller: &Caller, procedure: &str, input: &Value)
             let other = match plugin {
                 "auth" => "whoAmI",
                 "catalog" => "getViews",
+                "healthcheck" => "getHealthChecks",
                 "incident" => "getIncidents",
                 "maintenance" => "getWindows",
                 other => panic!("no query of {other}"),

@@ -1,11 +1,11 @@
 //! The probe of MySQL, against servers that lie, and a real MariaDB.
 
 use crate::probe_fakes::{
-    A_MOMENT, LONG, bad_targets_are_blamed, blamed, faults, look, nobody, ours, real, says, serve, with,
+    A_MOMENT, LONG, Then, bad_targets_are_blamed, blamed, faults, look, nobody, ours, real, says,
+    tls_is_spoken_and_verified, with,
 };
 use checkmate::probe::Seen;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn settings(port: u16) -> Value {
     json!({"host": "127.0.0.1", "port": port, "user": "u", "password": "hunter2-hunter2", "readOnly": false})
@@ -45,13 +45,13 @@ fn error(sequence: u8, code: u16, text: &str) -> Vec<u8> {
 
 /// A login, and this answer to the query.
 async fn answered(answer: Vec<u8>) -> Seen {
-    let address = says(vec![greeting(NATIVE), ok(2), answer], true).await;
+    let address = says(vec![greeting(NATIVE), ok(2), answer], true, Then::Listens).await;
     look("mysql", &settings(address.port()), LONG).await
 }
 
 /// These words after the greeting.
 async fn greeted(plugin: &str, words: Vec<Vec<u8>>) -> Seen {
-    let address = says([vec![greeting(plugin)], words].concat(), true).await;
+    let address = says([vec![greeting(plugin)], words].concat(), true, Then::Listens).await;
     look("mysql", &settings(address.port()), A_MOMENT).await
 }
 
@@ -63,7 +63,7 @@ async fn bad_targets() {
 #[tokio::test]
 async fn a_refused_connection_is_the_targets() {
     let seen = look("mysql", &settings(nobody().await.port()), LONG).await;
-    assert!(blamed(&seen).contains("refused"), "{seen:?}");
+    assert!(blamed(&seen).contains("refuses"), "{seen:?}");
 }
 
 #[tokio::test]
@@ -98,28 +98,20 @@ async fn lengths_that_lie_cost_nothing() {
 
 #[tokio::test]
 async fn rows_are_bounded() {
-    let head = [packet(1, &[1]), packet(2, b"column"), end(3)].concat();
-    let seen = answered([head.clone(), packet(4, b"\x01x").repeat(10_001), end(5)].concat()).await;
+    let columns = [packet(1, &[1]), packet(2, b"column"), end(3)].concat();
+    let seen = answered([columns.clone(), packet(4, b"\x01x").repeat(10_001), end(5)].concat()).await;
     assert_eq!(blamed(&seen), "The query has more than 10000 rows");
-    let seen = answered([head, packet(4, b"\x01x").repeat(10_000), end(5)].concat()).await;
+    let seen = answered([columns.clone(), packet(4, b"\x01x").repeat(10_000), end(5)].concat()).await;
     assert_eq!(seen.findings["rowCount"], 10_000);
-    let address = serve(|mut stream| async move {
-        let mut heard = [0; 4_096];
-        for word in [greeting(NATIVE), ok(2)] {
-            stream.write_all(&word).await.unwrap();
-            stream.read(&mut heard).await.unwrap();
-        }
-        stream.write_all(&[packet(1, &[1]), packet(2, b"column"), end(3)].concat()).await.unwrap();
-        while stream.write_all(&packet(4, &[b'x'; 1 << 20])).await.is_ok() {}
-    })
-    .await;
+    let pours = Then::Pours(packet(4, &vec![b'x'; 1 << 20]));
+    let address = says(vec![greeting(NATIVE), ok(2), columns], true, pours).await;
     let seen = look("mysql", &settings(address.port()), LONG).await;
     assert!(blamed(&seen).ends_with("it sent more than 16384 KiB"), "{seen:?}");
 }
 
 #[tokio::test]
 async fn errors_are_told_in_the_servers_words_without_the_password() {
-    let address = says(vec![error(0, 1040, "Too many connections")], true).await;
+    let address = says(vec![error(0, 1040, "Too many connections")], true, Then::Listens).await;
     let seen = look("mysql", &settings(address.port()), LONG).await;
     assert_eq!(blamed(&seen), "Refused: Too many connections (1040)");
     let seen = greeted(NATIVE, vec![error(2, 1045, "#28000no \x1b hunter2-hunter2")]).await;
@@ -150,6 +142,20 @@ async fn a_server_can_neither_have_the_password_nor_our_time() {
     let switched = packet(2, &[&[0xFE], SHA2.as_bytes(), b"\0"].concat());
     let seen = greeted(NATIVE, vec![switched, packet(4, &[1, 4]), packet(6, b"\x01key")]).await;
     assert!(blamed(&seen).starts_with("What came is not "), "{seen:?}");
+}
+
+#[tokio::test]
+async fn tls_is_not_done_without() {
+    let mut plain = greeting(NATIVE);
+    // The second byte of what it offers, where TLS is.
+    plain[26] &= !0x08;
+    let address = says(vec![plain, ok(2)], true, Then::Listens).await;
+    let seen = look("mysql", &with(settings(address.port()), &json!({"ssl": true})), LONG).await;
+    assert_eq!(blamed(&seen), "The server offers no TLS");
+    let address = says(vec![greeting(NATIVE), ok(2)], true, Then::Listens).await;
+    let seen = look("mysql", &with(settings(address.port()), &json!({"ssl": true})), LONG).await;
+    assert!(!blamed(&seen).is_empty());
+    bad_targets_are_blamed("mysql", &with(settings(1), &json!({"ssl": true})), b"\x4a\0\0\0\x0a").await;
 }
 
 #[test]
@@ -202,6 +208,11 @@ async fn a_real_server() {
     assert_eq!(ask("select @@max_statement_time").await.findings["value"], 60.0);
     let wrong = look("mysql", &with(good.clone(), &json!({"password": "wrong"})), LONG).await;
     assert!(blamed(&wrong).contains("SQLSTATE 28000"), "{wrong:?}");
+    tls_is_spoken_and_verified("mysql", &good, "ssl").await;
+    let query = "select variable_value from information_schema.session_status where variable_name = 'ssl_cipher'";
+    let more = json!({"query": query, "ssl": true, "tlsOptions": {"skipVerification": true}});
+    let cipher = look("mysql", &with(good.clone(), &more), LONG).await;
+    assert!(cipher.findings["value"].as_str().unwrap().starts_with("TLS_"), "{cipher:?}");
     let slow = look("mysql", &with(good, &json!({"query": "select sleep(30)"})), A_MOMENT).await;
     assert_eq!(blamed(&slow), "No answer within 400 ms (waiting for the query)");
 }

@@ -1,11 +1,12 @@
 //! The probe of PostgreSQL, against servers that lie, and a real one.
 
 use crate::probe_fakes::{
-    A_MOMENT, LONG, bad_targets_are_blamed, blamed, faults, look, nobody, real, says, serve, with,
+    A_MOMENT, LONG, Then, bad_targets_are_blamed, blamed, faults, hear, look, nobody, real, says, serve,
+    tls_is_spoken_and_verified, with,
 };
 use serde_json::{Value, json};
 use std::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 fn settings(port: u16) -> Value {
     json!({"host": "127.0.0.1", "port": port, "database": "d", "user": "u", "password": "hunter2-hunter2"})
@@ -40,7 +41,7 @@ fn error(code: &str, text: &str) -> Vec<u8> {
 }
 
 async fn answered(answer: Vec<u8>) -> checkmate::probe::Seen {
-    let address = says(vec![welcome(), answer], false).await;
+    let address = says(vec![welcome(), answer], false, Then::Listens).await;
     look("postgres", &settings(address.port()), LONG).await
 }
 
@@ -52,7 +53,7 @@ async fn bad_targets() {
 #[tokio::test]
 async fn a_refused_connection_is_the_targets() {
     let seen = look("postgres", &settings(nobody().await.port()), LONG).await;
-    assert!(blamed(&seen).contains("refused"), "{seen:?}");
+    assert!(blamed(&seen).contains("refuses"), "{seen:?}");
     assert_eq!(seen.findings["connected"], false);
 }
 
@@ -65,17 +66,7 @@ async fn an_answer_is_found_even_if_the_connection_ends_with_it() {
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&seen.findings[name], value, "{name}");
     }
-    let address = serve(move |mut stream| {
-        let answer = answer.clone();
-        async move {
-            let mut heard = [0; 4_096];
-            for word in [welcome(), answer] {
-                stream.read(&mut heard).await.unwrap();
-                stream.write_all(&word).await.unwrap();
-            }
-        }
-    })
-    .await;
+    let address = says(vec![welcome(), answer], false, Then::Closes).await;
     let seen = look("postgres", &settings(address.port()), LONG).await;
     assert_eq!((seen.trouble, &seen.findings["rowCount"]), (None, &json!(2)));
 }
@@ -87,15 +78,8 @@ async fn rows_and_bytes_are_bounded() {
     let seen = answered([columns(), row("x").repeat(10_000), done(10_000)].concat()).await;
     assert_eq!(seen.findings["rowCount"], 10_000);
     // One row that says it has 2 GiB, and goes on and on.
-    let address = serve(|mut stream| async move {
-        let mut heard = [0; 4_096];
-        stream.read(&mut heard).await.unwrap();
-        stream.write_all(&welcome()).await.unwrap();
-        stream.read(&mut heard).await.unwrap();
-        stream.write_all(&[&columns()[..], b"D\x7f\xff\xff\xff\0\x01"].concat()).await.unwrap();
-        while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {}
-    })
-    .await;
+    let row = [&columns()[..], b"D\x7f\xff\xff\xff\0\x01"].concat();
+    let address = says(vec![welcome(), row], false, Then::Pours(vec![b'x'; 64 << 10])).await;
     let seen = look("postgres", &settings(address.port()), LONG).await;
     assert!(blamed(&seen).ends_with("it sent more than 16384 KiB"), "{seen:?}");
 }
@@ -104,7 +88,7 @@ async fn rows_and_bytes_are_bounded() {
 async fn what_the_server_says_is_told_without_the_password() {
     let asks_for_it = message(b'R', &[0, 0, 0, 3]);
     let tells_it = error("28P01", "no \x1b[2J\r\nhunter2-hunter2");
-    let address = says(vec![asks_for_it, tells_it], false).await;
+    let address = says(vec![asks_for_it, tells_it], false, Then::Listens).await;
     let seen = look("postgres", &settings(address.port()), LONG).await;
     assert_eq!(blamed(&seen), "Login failed: no [2J *** (SQLSTATE 28P01)");
     let seen = answered(error("42P01", &"long ".repeat(100))).await;
@@ -118,21 +102,31 @@ async fn endless_scram_is_refused() {
     let address = serve(move |mut stream| {
         let asks = asks.clone();
         async move {
-            let mut heard = [0; 4_096];
-            stream.read(&mut heard).await.unwrap();
+            hear(&mut stream).await;
             stream.write_all(&asks).await.unwrap();
-            let length = stream.read(&mut heard).await.unwrap();
-            let text = String::from_utf8_lossy(&heard[..length]).into_owned();
+            let text = String::from_utf8(hear(&mut stream).await).unwrap();
             let nonce = text.split("r=").nth(1).unwrap();
             let reply = message(b'R', format!("\0\0\0\x0br={nonce}x,s=AAAA,i=4294967295").as_bytes());
             stream.write_all(&reply).await.unwrap();
-            while matches!(stream.read(&mut heard).await, Ok(1..)) {}
+            hear(&mut stream).await;
         }
     })
     .await;
     let started = Instant::now();
     let seen = look("postgres", &settings(address.port()), A_MOMENT).await;
     assert!(blamed(&seen).contains("iteration count") && started.elapsed() < A_MOMENT, "{seen:?}");
+}
+
+#[tokio::test]
+async fn tls_is_not_done_without() {
+    for (answer, why) in
+        [(&b"N"[..], "The server offers no TLS"), (b"E\0\0\0", "What came is not an answer to a request for TLS")]
+    {
+        let address = says(vec![answer.into(), welcome()], false, Then::Listens).await;
+        let seen = look("postgres", &with(settings(address.port()), &json!({"ssl": true})), LONG).await;
+        assert_eq!(blamed(&seen), why);
+    }
+    bad_targets_are_blamed("postgres", &with(settings(1), &json!({"ssl": true})), b"S").await;
 }
 
 #[test]
@@ -186,6 +180,10 @@ async fn a_real_server() {
     assert_eq!(limit.findings["value"], "1min");
     let wrong = look("postgres", &with(good.clone(), &json!({"password": "wrong"})), LONG).await;
     assert!(blamed(&wrong).contains("SQLSTATE 28P01"), "{wrong:?}");
+    tls_is_spoken_and_verified("postgres", &good, "ssl").await;
+    let query = "select ssl::int from pg_stat_ssl where pid = pg_backend_pid()";
+    let more = json!({"query": query, "ssl": true, "tlsOptions": {"skipVerification": true}});
+    assert_eq!(look("postgres", &with(good.clone(), &more), LONG).await.findings["value"], 1);
     let slow = look("postgres", &with(good, &json!({"query": "select pg_sleep(30)"})), A_MOMENT).await;
     assert_eq!(blamed(&slow), "No answer within 400 ms (waiting for the query)");
 }

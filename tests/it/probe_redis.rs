@@ -1,30 +1,31 @@
 //! The probe of Redis, against servers that lie, and a real one.
 
 use crate::probe_fakes::{
-    A_MOMENT, LONG, bad_targets_are_blamed, blamed, faults, look, nobody, real, says, serve, with,
+    A_MOMENT, LONG, Then, bad_targets_are_blamed, blamed, faults, look, nobody, real, says, tls_is_spoken_and_verified,
+    with,
 };
 use checkmate::probe::Seen;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn settings(port: u16) -> Value {
     json!({"host": "127.0.0.1", "port": port})
 }
 
 async fn answered(answer: &[u8]) -> Seen {
-    let address = says(vec![answer.to_vec()], false).await;
+    let address = says(vec![answer.to_vec()], false, Then::Listens).await;
     look("redis", &settings(address.port()), A_MOMENT).await
 }
 
 #[tokio::test]
 async fn bad_targets() {
     bad_targets_are_blamed("redis", &settings(1), b"+PONG").await;
+    bad_targets_are_blamed("redis", &with(settings(1), &json!({"tls": true})), b"+PONG").await;
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_the_targets() {
     let seen = look("redis", &settings(nobody().await.port()), LONG).await;
-    assert!(blamed(&seen).contains("refused"), "{seen:?}");
+    assert!(blamed(&seen).contains("refuses"), "{seen:?}");
 }
 
 #[tokio::test]
@@ -55,7 +56,7 @@ async fn errors_are_told_in_the_servers_words() {
     ] {
         assert_eq!(blamed(&answered(reply.as_bytes()).await), why);
     }
-    let address = says(vec![b"-WRONGPASS not hunter2-hunter2\r\n".into()], false).await;
+    let address = says(vec![b"-WRONGPASS not hunter2-hunter2\r\n".into()], false, Then::Listens).await;
     let seen = look("redis", &with(settings(address.port()), &json!({"password": "hunter2-hunter2"})), LONG).await;
     assert!(blamed(&seen).starts_with("Login failed: ") && !blamed(&seen).contains("hunter2"), "{seen:?}");
     assert_eq!(seen.findings["connected"], false);
@@ -70,12 +71,7 @@ async fn lengths_that_lie_cost_nothing() {
         assert!(!blamed(&seen).is_empty(), "{reply:?}");
     }
     assert!(!blamed(&answered("*1\r\n".repeat(100_000).as_bytes()).await).is_empty());
-    let address = serve(|mut stream| async move {
-        stream.read(&mut [0; 1_024]).await.unwrap();
-        stream.write_all(b"$2147483647\r\n").await.unwrap();
-        while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {}
-    })
-    .await;
+    let address = says(vec![b"$2147483647\r\n".into()], false, Then::Pours(vec![b'x'; 64 << 10])).await;
     let seen = look("redis", &settings(address.port()), LONG).await;
     assert!(blamed(&seen).ends_with("it sent more than 1024 KiB"), "{seen:?}");
 }
@@ -110,6 +106,10 @@ async fn a_real_server() {
     assert_eq!((seen.trouble, &seen.findings["value"]), (None, &json!(0)));
     let seen = ask(json!({"command": "GET", "args": ["no such key"]})).await;
     assert_eq!((seen.trouble, seen.findings.get("response")), (None, None));
+    let encrypted = crate::probe_fakes::real("TEST_PROBE_REDIS_TLS").unwrap();
+    tls_is_spoken_and_verified("redis", &with(good.clone(), &json!({"port": encrypted.port})), "tls").await;
+    let plain = ask(json!({"port": encrypted.port})).await;
+    assert!(!blamed(&plain).is_empty());
     for (more, why) in [
         (json!({"password": null}), "Command failed: NOAUTH"),
         (json!({"password": "wrong"}), "Login failed"),

@@ -93,7 +93,7 @@ async fn bad_targets() {
 #[tokio::test]
 async fn a_refused_connection_is_the_targets() {
     let seen = look("ssh", &settings(nobody().await.port()), LONG).await;
-    assert!(blamed(&seen).contains("refused"), "{seen:?}");
+    assert!(blamed(&seen).contains("refuses"), "{seen:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,11 @@ pub struct Fixture {
     pub running_window: String,
     pub planned_window: String,
     pub doomed_window: String,
+    pub check: String,
+    pub paused_check: String,
+    pub doomed_check: String,
+    pub heartbeat: String,
+    pub run: String,
 }
 
 impl Fixture {
@@ -48,6 +53,11 @@ impl Fixture {
             running_window: id(),
             planned_window: id(),
             doomed_window: id(),
+            check: id(),
+            paused_check: id(),
+            doomed_check: id(),
+            heartbeat: id(),
+            run: id(),
         }
     }
 
@@ -70,7 +80,25 @@ impl Fixture {
         let start = json!({"maintenanceId": running_window, "message": "now", "statusChange": "in_progress"});
         admin.call("maintenance.addUpdate", start).await;
         let contact = json!({"systemId": system, "type": "mailbox", "email": "ops@example.org", "label": "on call"});
+        // It is refused at once, and runs only when it is told to.
+        let refused = |name: &str| json!({"name": name, "strategyId": "tcp", "config": {"host": "127.0.0.1", "port": 1}, "intervalSeconds": 60});
+        let heartbeat = json!({"name": "backup", "strategyId": "heartbeat", "config": {}, "intervalSeconds": 86400});
+        let check = make("healthcheck.createConfiguration", refused("port")).await;
+        let heartbeat = make("healthcheck.createConfiguration", heartbeat).await;
+        for (check, enabled) in [(&check, false), (&heartbeat, true)] {
+            let body = json!({"configurationId": check, "enabled": enabled});
+            admin.call("healthcheck.associateSystem", json!({"systemId": system, "body": body})).await;
+        }
+        let runs = admin.call("healthcheck.runHealthCheckNow", json!({"configurationId": check})).await;
+        let run = runs[0]["id"].as_str().unwrap().to_owned();
+        let paused_check = make("healthcheck.createConfiguration", refused("paused")).await;
+        admin.call("healthcheck.pauseConfiguration", json!(paused_check)).await;
         Self {
+            doomed_check: make("healthcheck.createConfiguration", refused("old")).await,
+            check,
+            paused_check,
+            heartbeat,
+            run,
             contact: make("catalog.addSystemContact", contact).await,
             doomed_system: make("catalog.createSystem", json!({"name": "old"})).await,
             doomed_group: make("catalog.createGroup", json!({"name": "old"})).await,
@@ -104,6 +132,10 @@ impl Fixture {
             | "catalog.getSystems"
             | "catalog.getGroups"
             | "catalog.getViews"
+            | "healthcheck.getStrategies"
+            | "healthcheck.getHealthChecks"
+            | "healthcheck.watchStatus"
+            | "healthcheck.watchRuns"
             | "incident.watchIncidents"
             | "maintenance.watchMaintenances" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
@@ -156,6 +188,46 @@ impl Fixture {
             "catalog.notifySystemSubscribers" => {
                 json!({"systemId": self.system, "title": "t", "body": "b", "importance": "warning"})
             }
+            "healthcheck.listHealthChecks" => json!({"pageSize": 1, "strategyId": "tcp", "nameContains": "P"}),
+            "healthcheck.getConfiguration" => json!({"id": self.check}),
+            "healthcheck.createConfiguration" => json!({
+                "name": " shop ", "strategyId": "healthcheck-http.http", "intervalSeconds": 30, "degradedAboveMs": null,
+                "config": {"url": "http://127.0.0.1:1/", "bearerToken": "hunter2-hunter2"},
+                "assertions": [{"field": "statusCode", "operator": "equals", "value": 200}]
+            }),
+            "healthcheck.updateConfiguration" => {
+                json!({"id": self.check, "body": {"description": "the port", "retries": 1, "retryBackoffMs": 10}})
+            }
+            "healthcheck.deleteConfiguration" => json!(self.doomed_check),
+            "healthcheck.pauseConfiguration" => json!(self.check),
+            "healthcheck.resumeConfiguration" => json!(self.paused_check),
+            "healthcheck.getSystemConfigurations"
+            | "healthcheck.getSystemAssociations"
+            | "healthcheck.listAssociations"
+            | "healthcheck.getSystemHealthStatus"
+            | "healthcheck.getSystemHealthOverview"
+            | "healthcheck.getHistory"
+            | "healthcheck.getDetailedHistory" => json!({"systemId": self.system}),
+            "healthcheck.getBulkSystemHealthStatus" => json!({"systemIds": [self.system]}),
+            "healthcheck.associateSystem" => json!({
+                "systemId": self.system,
+                "body": {
+                    "configurationId": self.paused_check,
+                    "enabled": false,
+                    "stateThresholds": {"mode": "window", "windowSize": 5, "degraded": {"minFailureCount": 1}, "unhealthy": {}},
+                    "incidentPolicy": {"openOn": "unhealthy", "severity": "critical"}
+                }
+            }),
+            "healthcheck.disassociateSystem" => json!({"systemId": self.system, "configId": self.check}),
+            "healthcheck.getRunById" => json!({"runId": self.run}),
+            "healthcheck.testHealthCheck" => {
+                json!({"strategyId": "tcp", "config": {"host": "127.0.0.1", "port": 1}, "timeoutMs": 1000})
+            }
+            "healthcheck.runHealthCheckNow" => json!({"configurationId": self.check}),
+            "healthcheck.reportResult" => {
+                json!({"configurationId": self.heartbeat, "status": "healthy", "latencyMs": 1.5})
+            }
+            "healthcheck.regeneratePushToken" => json!({"configurationId": self.heartbeat}),
             "incident.getIncidents" => json!({"includeResolved": true}),
             "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
             "incident.getIncident" => json!({"id": self.incident}),

@@ -10,6 +10,7 @@ use checkmate::config::Config;
 use checkmate::contract::method_named;
 use checkmate::database::Timestamp;
 use checkmate::json::Value as Json;
+use checkmate::probe::Policy;
 use checkmate::transport::Limits;
 use checkmate::world::Clock;
 use serde_json::{Value, json};
@@ -88,6 +89,7 @@ impl Server {
             bootstrap: true,
             instance_key: Some("ab".repeat(32).into()),
             limits: Limits { database_connections: 4, ..Limits::default() },
+            probes: Policy { scripts: true, ..Policy::default() },
         };
         change(&mut config);
         Self::launch(config, TestClock::new(), Arc::new(Place { folder, secrets: Arc::default() }), None).await

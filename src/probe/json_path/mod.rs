@@ -1,4 +1,4 @@
-//! JSONPath (RFC 9535), followed for a bounded way.
+//! `JSONPath` (RFC 9535), followed for a bounded way.
 //!
 //! The path is a user's and the document a stranger's: `$..*..*..*` on a large document is more than anybody waits for.
 //! The crate reads the path; it is followed here, because the crate counts no steps, writes down the way to each node, and
@@ -191,8 +191,8 @@ impl<'v> Walk<'_, 'v> {
             Test::RelQuery(segments) => Ok(!self.segments(segments, node)?.is_empty()),
             Test::AbsQuery(query) => Ok(!self.segments(&query.segments, self.root)?.is_empty()),
             Test::Function(function) => match function.as_ref() {
-                TestFunction::Match(text, pattern) | TestFunction::Search(text, pattern) => {
-                    self.matches(text, pattern, whole(function), node)
+                TestFunction::Match(of, pattern) | TestFunction::Search(of, pattern) => {
+                    self.matches(of, pattern, whole(function), node)
                 }
                 // Refused when the path was read.
                 TestFunction::Length(_)
