@@ -30,6 +30,7 @@ mod talk;
 pub mod tcp;
 pub mod tls;
 mod value;
+pub mod websocket;
 mod wire;
 
 use futures_util::FutureExt;
@@ -60,6 +61,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<ssh::Ssh>(),
     Kind::of::<tcp::Tcp>(),
     Kind::of::<tls::Tls>(),
+    Kind::of::<websocket::WebSocket>(),
 ];
 
 /// A kind of health check: the type holds the settings. Settings deny unknown fields and are written in lowerCamelCase;

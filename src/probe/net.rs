@@ -107,12 +107,11 @@ impl Net {
 
     /// The addresses of a host that may be connected to at this port, at least one. IP addresses stand for themselves.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
-        let found = match literal(host) {
-            Some(ip) => vec![ip],
-            None => {
-                self.phase_of_ours(format!("resolving {host}"));
-                self.resolver.addresses(host).await?
-            }
+        let found = if let Some(ip) = literal(host) {
+            vec![ip]
+        } else {
+            self.phase_of_ours(format!("resolving {host}"));
+            self.resolver.addresses(host).await?
         };
         let (mut good, mut refusal) = (vec![], None);
         for ip in found {
@@ -162,13 +161,8 @@ impl Net {
         loop {
             trying.extend(waiting.pop_front().map(attempt));
             let next = trying.next();
-            let outcome = match waiting.is_empty() {
-                true => next.await,
-                false => match tokio::time::timeout(NEXT_ADDRESS, next).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => continue,
-                },
-            };
+            let patience = if waiting.is_empty() { Duration::MAX } else { NEXT_ADDRESS };
+            let Ok(outcome) = tokio::time::timeout(patience, next).await else { continue };
             match (outcome, &last) {
                 (Some(Ok(connected)), _) => return Ok(connected),
                 // That we have no way to one address does not excuse the target, which refused at another.

@@ -23,7 +23,7 @@ const REREAD: Duration = Duration::from_secs(10);
 const SECOND_FAMILY: Duration = Duration::from_millis(50);
 
 /// A check notices a change of DNS after at most this, however long the record may be kept.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 
 /// A name that is new shows soon.
 const KEPT_NEGATIVE: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Resolver {
         let Some(resolver) = &asked.resolver else {
             return Err(Trouble::Ours(format!("{host} cannot be resolved: this machine has no resolver")));
         };
-        both(resolver, &name).await.map_err(|why| explained(host, why))
+        both(resolver, &name).await.map_err(|why| explained(host, &why))
     }
 
     async fn asked(&self) -> Arc<Asked> {
@@ -184,18 +184,24 @@ fn addresses(records: &[hickory_resolver::proto::rr::Record]) -> impl Iterator<I
     records.iter().filter_map(|record| record.data.ip_addr())
 }
 
-fn explained(host: &str, why: NetError) -> Trouble {
+fn explained(host: &str, why: &NetError) -> Trouble {
     let ours = |why: String| Trouble::Ours(format!("{host} cannot be resolved: {why}"));
-    match why {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => Trouble::Target(format!("{host} cannot be resolved: there is no such name")),
-            ResponseCode::NoError => Trouble::Target(format!("{host} has no address")),
-            code => ours(format!("the resolver answers {code}")),
-        },
-        NetError::Dns(DnsError::ResponseCode(code)) => ours(format!("the resolver answers {code}")),
-        NetError::Timeout | NetError::NoConnections => ours("no resolver answers".into()),
-        other => ours(format!("no resolver answers: {other}")),
+    if why.is_nx_domain() {
+        return Trouble::Target(format!("{host} cannot be resolved: there is no such name"));
     }
+    if let NetError::Dns(DnsError::NoRecordsFound(none)) = why {
+        let is_without = none.response_code == ResponseCode::NoError;
+        let refused = || ours(format!("the resolver answers {}", none.response_code));
+        return if is_without { Trouble::Target(format!("{host} has no address")) } else { refused() };
+    }
+    // Also when the name servers of the name are to blame: a resolver that is cut off says the same.
+    if let NetError::Dns(DnsError::ResponseCode(code)) = why {
+        return ours(format!("the resolver answers {code}"));
+    }
+    if matches!(why, NetError::Timeout | NetError::NoConnections) {
+        return ours("no resolver answers".into());
+    }
+    ours(format!("no resolver answers: {why}"))
 }
 
 #[cfg(test)]
@@ -206,7 +212,7 @@ mod tests {
     fn who_does_not_answer_is_not_the_target() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         for why in [NetError::Timeout, NetError::NoConnections, NetError::Busy, refused.into(), NetError::Truncated] {
-            let trouble = explained("target.example", why);
+            let trouble = explained("target.example", &why);
             assert!(matches!(trouble, Trouble::Ours(_)), "{trouble:?}");
         }
     }

@@ -235,12 +235,17 @@ async fn a_certificate_that_signed_itself_can_be_trusted() {
     }
 }
 
+fn since_2020() -> Duration {
+    let then: jiff::Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
+    jiff::Timestamp::now().duration_since(then).unsigned_abs()
+}
+
 #[tokio::test]
 async fn the_days_that_are_left_count() {
     let authority = Authority::new("An Authority");
-    let soon = |params: &mut CertificateParams| {
-        params.not_after = (std::time::SystemTime::now() + Duration::from_secs(10 * 86_400 + 3_600)).into();
-    };
+    let then = date_time_ymd(2020, 1, 1);
+    let left = Duration::from_hours(10 * 24 + 1) + since_2020();
+    let soon = |params: &mut CertificateParams| params.not_after = then + left;
     let target = Target::tls(authority.issue(&["localhost"], soon).server(None, &[])).await;
     for (min, warn, expected) in [
         (None, None, Some(Trouble::Target("The certificate of localhost expires in 10 days".into()))),

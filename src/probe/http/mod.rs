@@ -14,6 +14,7 @@ use super::tls::{TlsOptions, millis};
 use super::{Fault, Net, Probe, Secret, Trouble};
 pub use findings::Found;
 use http::StatusCode;
+pub(super) use plan::named;
 use plan::{Hop, Plan};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use std::time::Instant;
 /// Sends an HTTP request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "clients write httpVersion")]
 pub struct Http {
     /// Where to, beginning with http:// or https://; without user and password, for which there is `basicAuth`.
     #[schemars(length(max = 8192), url)]
@@ -165,22 +167,23 @@ impl Http {
     /// Asks, and goes where the answers lead, to the last one.
     async fn follow(&self, plan: &Plan, net: &Net, found: &mut Found) -> Result<StatusCode, Trouble> {
         let mut hop = Hop::first(plan);
-        let mut been = vec![];
+        let mut visited = vec![];
         loop {
             let status = route::ask(self, plan, &hop, net, found).await?;
-            let Some(next) = found.location.take().filter(|_| self.follow_redirects && status.is_redirection()) else {
+            let Some(location) = found.location.take().filter(|_| self.follow_redirects && status.is_redirection())
+            else {
                 return Ok(status);
             };
-            if been.len() >= usize::from(self.max_redirects) {
+            if visited.len() >= usize::from(self.max_redirects) {
                 return Err(Trouble::Target(format!("Redirects more than {} times", self.max_redirects)));
             }
-            let next = hop.next(plan, status, &next)?;
-            been.push(hop);
-            if been.iter().any(|one| one.url == next.url && one.method == next.method) {
+            let onward = hop.next(plan, status, &location)?;
+            visited.push(hop);
+            if visited.iter().any(|one: &Hop| one.url == onward.url && one.method == onward.method) {
                 return Err(Trouble::Target("Redirects in a circle".into()));
             }
-            found.redirects = Some(been.len());
-            hop = next;
+            found.redirects = Some(visited.len());
+            hop = onward;
         }
     }
 }

@@ -215,7 +215,8 @@ fn is_personal(name: &HeaderName) -> bool {
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST].contains(name)
 }
 
-fn named(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+/// A header that one may set.
+pub(in crate::probe) fn named(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     let name = HeaderName::try_from(name).map_err(|_| "Is not the name of a header")?;
     let value = HeaderValue::from_str(value).map_err(|_| "Holds characters that a header cannot")?;
     // They would say something else about the connection or the body than what is sent.

@@ -19,6 +19,7 @@ use std::time::Instant;
 /// Looks at the certificate of a server.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "clients write tls, as for every probe")]
 pub struct Tls {
     /// The host name or IP address.
     #[schemars(length(min = 1, max = 253))]
@@ -160,11 +161,8 @@ impl Probe for Tls {
         let stream = net.lenient_tls(dialed.stream, name, &self.tls).await?;
         found.handshake_time_ms = Some(millis(started.elapsed()));
         let (_, session) = stream.get_ref();
-        found.tls_version = session.protocol_version().map(|version| match version {
-            ProtocolVersion::TLSv1_2 => "TLSv1.2",
-            ProtocolVersion::TLSv1_3 => "TLSv1.3",
-            _ => "unknown",
-        });
+        let is_newest = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        found.tls_version = Some(if is_newest { "TLSv1.3" } else { "TLSv1.2" });
         found.cipher = session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
         let Some((own, others)) = session.peer_certificates().and_then(<[_]>::split_first) else {
             return Err(Trouble::Target(format!("{name} shows no certificate")));
