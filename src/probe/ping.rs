@@ -243,3 +243,40 @@ fn unable(why: &io::Error) -> Trouble {
         format!("No socket for pings could be opened: {why}")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_judged_by_what_is_allowed_and_all_lost_is_down() {
+        let ip: IpAddr = [192, 0, 2, 1].into();
+        for (max, answered, words) in [
+            (99.0, 3, ""),
+            (99.0, 1, ""),
+            (99.0, 0, "answered none of 3"),
+            (100.0, 0, "answered none of 3"),
+            (0.0, 3, ""),
+            (0.0, 2, "33.3 % are lost"),
+            (33.3, 2, ""),
+            (33.2, 2, "answered 2 of 3 packets"),
+        ] {
+            let settings = serde_json::json!({ "host": "a", "maxPacketLossPercent": max });
+            let ping: Ping = serde_json::from_value(settings).unwrap();
+            let mut found = Found::default();
+            for number in 0..3 {
+                found.packets_sent += 1;
+                if number < answered {
+                    found.answered(Duration::from_millis(10));
+                } else {
+                    found.lost(ip, &SurgeError::NetworkError).unwrap();
+                }
+            }
+            let verdict = format!("{:?}", ping.verdict(ip, &found));
+            assert!(
+                verdict.contains(words) && (words.is_empty() == (verdict == "Ok(())")),
+                "{max} {answered}: {verdict}"
+            );
+        }
+    }
+}
