@@ -134,6 +134,9 @@ pub struct Seen {
     pub latency: Duration,
 }
 
+/// Reads settings, or says what is wrong with them.
+pub type Prepare = fn(&Value) -> Result<Arc<dyn Prepared>, Vec<Fault>>;
+
 /// A kind, without its types.
 #[derive(Clone, Copy)]
 pub struct Kind {
@@ -148,7 +151,7 @@ pub struct Kind {
     /// The JSON Schema of what is found.
     pub findings: fn() -> Value,
     /// Reads settings.
-    pub prepare: fn(&Value) -> Result<Arc<dyn Prepared>, Vec<Fault>>,
+    pub prepare: Prepare,
 }
 
 impl Kind {

@@ -78,8 +78,13 @@ const fn v4(ip: [u8; 4], prefix: u8, kind: BlockKind) -> Block {
 }
 
 const fn v6(ip: [u16; 8], prefix: u8, kind: BlockKind) -> Block {
-    let [a, b, c, d, e, f, g, h] = ip;
-    Block { net: IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)), kind }
+    let mut bits = 0;
+    let mut rest: &[u16] = &ip;
+    while let [segment, after @ ..] = rest {
+        bits = (bits << 16) | *segment as u128;
+        rest = after;
+    }
+    Block { net: IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), prefix)), kind }
 }
 
 impl Block {
@@ -135,17 +140,14 @@ fn forms(ip: IpAddr) -> [Option<IpAddr>; 2] {
     if let Some(four) = six.to_ipv4_mapped() {
         return [Some(four.into()), None];
     }
-    let [a, b, c, d, e, f, g, h] = six.segments();
-    let four = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d).into())
-    };
-    let inner = match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => four(g, h),
+    let [head @ .., high, low] = six.segments();
+    let four = |high: u16, low: u16| Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)).into());
+    let inner = match head {
+        [0, 0, 0, 0, 0, 0] if high != 0 || low > 1 => four(high, low),
         // The old form of a mapped one.
-        [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => four(g, h),
+        [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => four(high, low),
         [0x2002, high, low, ..] => four(high, low),
-        [0x2001, 0, ..] => four(!g, !h),
+        [0x2001, 0, ..] => four(!high, !low),
         _ => None,
     };
     [Some(ip), inner]

@@ -189,6 +189,10 @@ async fn may_call_says_what_happens_on_calling() {
             let description = caller.get(&format!("/api/{plugin}/")).await.body;
             for one in description["procedures"].as_array().unwrap() {
                 let name = format!("{plugin}.{}", one["name"].as_str().unwrap());
+                if method_named(plugin, one["name"].as_str().unwrap()).unwrap().open {
+                    assert_eq!(one["mayCall"], true, "{name}: it depends on what it is given, not on who calls");
+                    continue;
+                }
                 let status = caller.json(&name, fixture.sample(&name)).await.status;
                 assert_eq!(one["mayCall"], ![401, 403].contains(&status), "{name}: {status}");
             }

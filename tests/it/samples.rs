@@ -214,7 +214,7 @@ impl Fixture {
                 "body": {
                     "configurationId": self.paused_check,
                     "enabled": false,
-                    "stateThresholds": {"mode": "window", "windowSize": 5, "degraded": {"minFailureCount": 1}, "unhealthy": {}},
+                    "stateThresholds": {"mode": "window", "windowSize": 5, "degraded": {"minFailureCount": 1}, "unhealthy": {"minFailureCount": 5}},
                     "incidentPolicy": {"openOn": "unhealthy", "severity": "critical"}
                 }
             }),

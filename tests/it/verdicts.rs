@@ -351,6 +351,7 @@ impl Draw {
             Kind::String => self.text(field.json_name()),
             Kind::Bool => self.of(&[true, false]).into(),
             Kind::Int32 => self.of(&[1, 2, 50, 1_000, 0, -1, 1_001, i32::MAX, i32::MIN]).into(),
+            Kind::Double => self.of(&[0.0, 1.5, -1.0, 86_400_001.0]).into(),
             Kind::Enum(names) => {
                 let zero = names.get_value(0).unwrap();
                 let prefix = zero.name().trim_end_matches("UNSPECIFIED").to_owned();

@@ -1,10 +1,11 @@
 //! What came of runs: history, statuses, and runs that somebody wants or reports.
 
-use super::domain::{CheckId, Health, RunId, RunKind, Thresholds};
+use super::domain::{CheckId, Health, RunId, RunKind};
 use super::plan::Looked;
 use super::recorder::{Finished, Stored, record};
 use super::run_store::{Run, RunFilter};
 use super::service::{Healthchecks, missing, wrong};
+use super::state::Thresholds;
 use super::{HEARTBEAT, message, push, settings, status};
 use crate::access::{Call, Identity};
 use crate::contract::Page;

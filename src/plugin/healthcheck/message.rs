@@ -1,9 +1,10 @@
 //! Messages into values of the domain, and back.
 
-use super::domain::{Association, Check, Health, IncidentPolicy, RunId, SeverityWord, Thresholds};
+use super::domain::{Association, Check, Health, IncidentPolicy, RunId, SeverityWord};
 use super::plan::{Looked, millis};
 use super::recorder::Stored;
 use super::run_store::Run;
+use super::state::Thresholds;
 use super::vault::{self, Secrets};
 use crate::json::{Value, decode, encode};
 use crate::probe::assertion::{Assertion, Judged};

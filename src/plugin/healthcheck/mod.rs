@@ -12,6 +12,7 @@ mod rules;
 mod run_store;
 mod service;
 mod settings;
+mod state;
 mod status;
 mod store;
 mod vault;

@@ -1,9 +1,10 @@
 //! Runs into the database: a batch is one transaction, with the status that follows from each run, the incidents that it
 //! opens and closes, and what those who watch are told.
 
-use super::domain::{CheckId, Health, IncidentPolicy, RunId, RunKind, State, Thresholds, grace_us};
+use super::domain::{CheckId, Health, IncidentPolicy, RunId, RunKind};
 use super::lease_store::{Lease, SHARDS};
 use super::run_store::{Judging, NewRun};
+use super::state::{State, Thresholds, grace_us};
 use super::{PLUGIN, RUNS, STATUSES};
 use crate::access::Call;
 use crate::access::actor::Actor;

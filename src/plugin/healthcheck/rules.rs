@@ -1,7 +1,7 @@
 //! Rules of whole messages.
 
-use super::domain::Thresholds;
 use super::message;
+use super::state::Thresholds;
 use crate::contract::{Checker, Rules};
 use crate::proto::checkmate::healthcheck::v1 as pb;
 

@@ -1,6 +1,7 @@
 //! Every statement about runs, and about what is kept of them.
 
-use super::domain::{CheckId, Health, State};
+use super::domain::{CheckId, Health};
+use super::state::State;
 use crate::database::{Reader, Timestamp, Writer, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;

@@ -1,8 +1,9 @@
 //! How systems are, put together from what is kept of their checks.
 
-use super::domain::{Health, grace_us};
+use super::domain::Health;
 use super::message;
 use super::run_store::Known;
+use super::state::grace_us;
 use crate::database::Timestamp;
 use crate::proto::checkmate::healthcheck::v1 as pb;
 use std::collections::BTreeMap;

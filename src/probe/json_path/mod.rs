@@ -26,7 +26,7 @@ const FUNCTIONS_DEEP_MAX: usize = 4;
 /// Filters in filters: each is one more factor of what a path costs.
 const BRACKETS_DEEP_MAX: usize = 16;
 
-/// How far a path is followed: some tens of milliseconds.
+/// How far a path is followed: some ten milliseconds.
 const STEPS_MAX: usize = 500_000;
 
 /// As many bytes of a text are looked through in the time of a step.
@@ -437,7 +437,7 @@ mod tests {
             let path = JsonPath::parse(path).unwrap();
             let started = Instant::now();
             assert_eq!(path.follow(&document).map(|nodes| nodes.len()), Err(TooFar), "{path:?}");
-            // It is some 50 ms where the compiler optimises.
+            // It is 10 ms where the compiler optimises.
             assert!(started.elapsed().as_secs() < 5, "{path:?}: {:?}", started.elapsed());
         }
     }
