@@ -77,7 +77,7 @@ fn canonical(descriptor: &MessageDescriptor, value: &Value) -> Value {
     for (key, value) in value.as_object().unwrap() {
         let field =
             descriptor.fields().find(|field| field.json_name() == key).unwrap_or_else(|| panic!("no field {key}"));
-        if has_mask && key != "id" {
+        if has_mask && !["id", "configurationId"].contains(&key.as_str()) {
             mask.push(key.clone());
         }
         if !value.is_null() {

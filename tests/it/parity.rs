@@ -86,11 +86,15 @@ pub fn comparable(value: &Value) -> Value {
     match value {
         Value::String(text) if uuid::Uuid::try_parse(text).is_ok() => "<id>".into(),
         Value::String(text) if text.starts_with("ck_") && text.len() == 89 => "<key>".into(),
+        Value::String(text) if text.starts_with("hb_") && text.len() == 46 => "<key>".into(),
         Value::String(text) if text.len() > 60 && !text.contains(' ') => "<token>".into(),
         Value::Array(items) => items.iter().map(comparable).collect(),
         Value::Object(entries) => {
             let key = |key: &String| comparable(&key.as_str().into()).as_str().unwrap().to_owned();
-            entries.iter().map(|(name, value)| (key(name), comparable(value))).collect()
+            // How long a look took is another each time.
+            let is_measured = |name: &str| matches!(name, "latencyMs" | "connectionTimeMs");
+            let shown = |name: &str, value: &Value| if is_measured(name) { "<ms>".into() } else { comparable(value) };
+            entries.iter().map(|(name, value)| (key(name), shown(name, value))).collect()
         }
         Value::Number(number) => json!(number.as_f64()),
         other => other.clone(),

@@ -26,6 +26,7 @@ pub struct Fixture {
     pub check: String,
     pub paused_check: String,
     pub doomed_check: String,
+    pub left_check: String,
     pub heartbeat: String,
     pub run: String,
 }
@@ -56,6 +57,7 @@ impl Fixture {
             check: id(),
             paused_check: id(),
             doomed_check: id(),
+            left_check: id(),
             heartbeat: id(),
             run: id(),
         }
@@ -85,7 +87,8 @@ impl Fixture {
         let heartbeat = json!({"name": "backup", "strategyId": "heartbeat", "config": {}, "intervalSeconds": 86400});
         let check = make("healthcheck.createConfiguration", refused("port")).await;
         let heartbeat = make("healthcheck.createConfiguration", heartbeat).await;
-        for (check, enabled) in [(&check, false), (&heartbeat, true)] {
+        let left_check = make("healthcheck.createConfiguration", refused("left")).await;
+        for (check, enabled) in [(&check, false), (&left_check, false), (&heartbeat, true)] {
             let body = json!({"configurationId": check, "enabled": enabled});
             admin.call("healthcheck.associateSystem", json!({"systemId": system, "body": body})).await;
         }
@@ -96,6 +99,7 @@ impl Fixture {
         Self {
             doomed_check: make("healthcheck.createConfiguration", refused("old")).await,
             check,
+            left_check,
             paused_check,
             heartbeat,
             run,
@@ -218,7 +222,7 @@ impl Fixture {
                     "incidentPolicy": {"openOn": "unhealthy", "severity": "critical"}
                 }
             }),
-            "healthcheck.disassociateSystem" => json!({"systemId": self.system, "configId": self.check}),
+            "healthcheck.disassociateSystem" => json!({"systemId": self.system, "configId": self.left_check}),
             "healthcheck.getRunById" => json!({"runId": self.run}),
             "healthcheck.testHealthCheck" => {
                 json!({"strategyId": "tcp", "config": {"host": "127.0.0.1", "port": 1}, "timeoutMs": 1000})

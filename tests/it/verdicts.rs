@@ -137,6 +137,7 @@ struct Rules {
     json_bytes_max: usize,
     bounds: (i64, i64),
     format: i32,
+    required: bool,
 }
 
 impl Rules {
@@ -152,6 +153,7 @@ impl Rules {
             json_bytes_max: number("json_bytes_max"),
             bounds: (bound("minimum"), bound("maximum")),
             format: rules.get_field_by_name("format").unwrap().as_enum_number().unwrap(),
+            required: rules.get_field_by_name("required").unwrap().as_bool().unwrap(),
         }
     }
 
@@ -177,8 +179,16 @@ fn probes(field: &FieldDescriptor) -> Vec<Probe> {
     }
     if rules.items_max > 0 {
         let (most, say) = (rules.items_max, format!("Must have at most {} items", rules.items_max));
-        probes.push((vec!["x"; most].into(), None));
-        probes.push((vec!["x"; most + 1].into(), Some(say)));
+        // Only so many violations are told: the items themselves have none.
+        let item = match field.kind() {
+            Kind::Message(inner) => {
+                let texts = inner.fields().filter(|field| Rules::of(field).required && field.kind() == Kind::String);
+                texts.map(|field| (field.json_name().to_owned(), json!("x"))).collect()
+            }
+            _ => json!("x"),
+        };
+        probes.push((vec![item.clone(); most].into(), None));
+        probes.push((vec![item; most + 1].into(), Some(say)));
     }
     if rules.bounds != (0, 0) {
         let ((least, most), say) = (rules.bounds, format!("Must be between {} and {}", rules.bounds.0, rules.bounds.1));
@@ -205,21 +215,28 @@ fn fields(message: &MessageDescriptor, path: &[String]) -> Vec<(Vec<String>, Fie
     for field in message.fields() {
         let here = [path, &[field.json_name().to_owned()]].concat();
         match field.kind() {
-            Kind::Message(inner) if inner.full_name().starts_with("checkmate.") => all.extend(fields(&inner, &here)),
+            Kind::Message(inner) if inner.full_name().starts_with("checkmate.") => {
+                all.extend(field.is_list().then(|| (here.clone(), field.clone())));
+                let first = field.is_list().then(|| "[0]".to_owned());
+                all.extend(fields(&inner, &[here, first.into_iter().collect()].concat()));
+            }
             _ => all.push((here, field)),
         }
     }
     all
 }
 
-/// The sample with another value at a path.
+/// The sample with another value at a path; of a list it is the first item.
 fn with(mut sample: Value, path: &[String], value: Value) -> Value {
     if !sample.is_object() {
         sample = json!({"id": sample});
     }
     let mut here = &mut sample;
     for key in path {
-        here = &mut here[key];
+        if key == "[0]" && here.as_array().is_none_or(Vec::is_empty) {
+            *here = json!([{}]);
+        }
+        here = if key == "[0]" { &mut here[0] } else { &mut here[key] };
     }
     *here = value;
     sample
