@@ -357,6 +357,7 @@ methods! {
     healthcheck: GetRunByIdRequest => GetRunByIdResponse,
     healthcheck: GetSystemHealthStatusRequest => GetSystemHealthStatusResponse,
     healthcheck: GetBulkSystemHealthStatusRequest => GetBulkSystemHealthStatusResponse,
+    healthcheck: GetGroupHealthStatusRequest => GetGroupHealthStatusResponse,
     healthcheck: GetSystemHealthOverviewRequest => GetSystemHealthOverviewResponse,
     healthcheck: TestHealthCheckRequest => TestHealthCheckResponse,
     healthcheck: RunHealthCheckNowRequest => RunHealthCheckNowResponse,

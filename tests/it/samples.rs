@@ -212,6 +212,7 @@ impl Fixture {
             | "healthcheck.getSystemHealthOverview"
             | "healthcheck.getHistory"
             | "healthcheck.getDetailedHistory" => json!({"systemId": self.system}),
+            "healthcheck.getGroupHealthStatus" => json!({"groupId": self.group, "strategy": "percent", "percent": 50}),
             "healthcheck.getBulkSystemHealthStatus" => json!({"systemIds": [self.system]}),
             "healthcheck.associateSystem" => json!({
                 "systemId": self.system,

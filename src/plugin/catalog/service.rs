@@ -342,6 +342,13 @@ impl Reader {
         if issues.is_empty() { Ok(wanted) } else { Err(Error::Invalid(issues)) }
     }
 
+    /// The systems of a group, oldest first.
+    pub(in crate::plugin) async fn must_have_members(&mut self, group: &str) -> Result<Vec<SystemId>> {
+        let group = self.must_have_group(group).await?;
+        let most = usize::try_from(domain::GROUP_MEMBERS_MAX).unwrap_or(usize::MAX);
+        Ok(self.memberships(&[group], most).await?.into_iter().map(|(_, system)| system).collect())
+    }
+
     async fn must_have_group(&mut self, id: &str) -> Result<Group> {
         let id = GroupId::parse(id)?;
         self.group(id).await?.ok_or_else(|| missing("Group", id))

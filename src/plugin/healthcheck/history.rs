@@ -22,6 +22,9 @@ const MANAGE: &str = "healthcheck.healthcheck.manage";
 /// The runs in an overview.
 const RECENT: i64 = 25;
 
+/// The systems of a group are read so many at a time.
+const SYSTEMS_AT_ONCE: usize = 500;
+
 /// So many looks of one call take place at once.
 const AT_ONCE: usize = 16;
 
@@ -97,6 +100,24 @@ impl Healthchecks {
             pb::SystemHealth { system_id: id.to_string(), status: Some(status) }
         };
         Ok(ids.into_iter().map(of).collect())
+    }
+
+    pub(super) async fn group_status(
+        &self,
+        request: &pb::GetGroupHealthStatusRequest,
+        now: Timestamp,
+    ) -> Result<pb::GroupHealthStatus> {
+        let mut store = self.kernel.database.reader().await?;
+        let systems = store.must_have_members(&request.group_id).await?;
+        drop(store);
+        let mut all = vec![];
+        for some in systems.chunks(SYSTEMS_AT_ONCE) {
+            let ids: Vec<_> = some.iter().map(SystemId::to_string).collect();
+            let statuses = self.statuses(&ids, now).await?;
+            let health = |one: pb::SystemHealth| one.status.and_then(|status| message::health_of(status.status()));
+            all.extend(statuses.into_iter().map(|one| health(one).unwrap_or(Health::Unknown)));
+        }
+        Ok(status::group(request, &all, now))
     }
 
     pub(super) async fn overview(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthOverview> {

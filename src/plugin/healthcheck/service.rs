@@ -232,6 +232,14 @@ impl HealthcheckService for Healthchecks {
         reply(pb::GetBulkSystemHealthStatusResponse { statuses: self.statuses(&request.system_ids, call.now).await? })
     }
 
+    async fn get_group_health_status(
+        &self,
+        request: Request<pb::GetGroupHealthStatusRequest>,
+    ) -> Reply<pb::GetGroupHealthStatusResponse> {
+        let (call, request) = Call::open(request)?;
+        reply(pb::GetGroupHealthStatusResponse { status: Some(self.group_status(&request, call.now).await?) })
+    }
+
     async fn get_system_health_overview(
         &self,
         request: Request<pb::GetSystemHealthOverviewRequest>,
