@@ -8,7 +8,7 @@ use super::queue::{Due, Queue, spread};
 use super::runner::{Runner, Start};
 use super::writer;
 use crate::database::Timestamp;
-use crate::database::place::{Behind, Happened};
+use crate::database::place::{Behind, Happened, STRIDE};
 use crate::error::Result;
 use crate::plugin::Kernel;
 use crate::plugin::healthcheck::domain::CheckId;
@@ -25,6 +25,9 @@ use tokio_util::task::TaskTracker;
 /// A clock that is set is noticed this soon.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What is due within this is started together: a wake-up costs more than a start.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(4);
+
 /// What is saved runs within this: not all of an import at the same moment.
 const FIRST_WITHIN_US: u64 = 500_000;
 
@@ -36,9 +39,6 @@ const WAITING_MAX: usize = 10_000;
 
 /// A clock that goes back by more was set, and not by a hair.
 const SET_BACK_US: i64 = 1_000_000;
-
-/// When the schedule could not be read.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// What happens to a system concerns its checks.
 const SYSTEM_DELETED: (&str, &str) = ("catalog", "system.deleted");
@@ -68,6 +68,7 @@ pub(super) async fn keep(kernel: Kernel, clock: Clock, figures: Figures, stop: C
     if let Err(why) = storing.await {
         tracing::error!(cause = %why, "the writer of runs failed");
     }
+    share.leave(&kernel).await;
 }
 
 struct Schedule {
@@ -90,11 +91,15 @@ impl Schedule {
     async fn keep(mut self, mut delays: mpsc::UnboundedReceiver<(i64, Timestamp)>) {
         let (stop, mut moved) = (self.stop.clone(), self.kernel.database.versions().moved());
         let mut last = self.clock.now();
+        let mut is_known = false;
         while !stop.is_cancelled() {
-            moved.borrow_and_update();
-            if let Err(why) = self.follow().await {
-                tracing::warn!(cause = %why, "the schedule could not be brought up to date; trying again");
-                stop.run_until_cancelled(sleep(AGAIN)).await;
+            if !is_known || moved.has_changed().unwrap_or(true) {
+                // Before looking, so that what happens meanwhile is not missed.
+                moved.borrow_and_update();
+                is_known = self.follow().await.unwrap_or_else(|why| {
+                    tracing::warn!(cause = %why, "the schedule could not be brought up to date; trying again");
+                    false
+                });
             }
             let now = self.clock.now();
             if now.0 < last.0 - SET_BACK_US {
@@ -102,11 +107,12 @@ impl Schedule {
             }
             last = now;
             self.start(now);
-            let next = self.queue.next().map_or(LOOK_EVERY, |next| until(next, self.clock.now()).min(LOOK_EVERY));
+            let next = self.queue.next().map_or(LOOK_EVERY, |next| until(next, self.clock.now()));
+            let next = next.clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep(next) => {}
-                _ = moved.changed() => {}
+                _ = moved.changed() => is_known = false,
                 Some((number, until)) = delays.recv() => self.queue.delay(number, until),
             }
         }
@@ -136,15 +142,15 @@ impl Schedule {
         }
     }
 
-    /// Takes over what callers have changed.
-    async fn follow(&mut self) -> Result<()> {
+    /// Takes over what callers have changed; whether that is all.
+    async fn follow(&mut self) -> Result<bool> {
         let mut store = self.kernel.database.feed().await?;
         let Some(place) = self.place else {
             let place = store.last_change().await?;
             drop(store);
             self.read_all().await?;
             self.place = Some(place);
-            return Ok(());
+            return Ok(true);
         };
         let behind = store.behind(place, PLUGIN, SYSTEM_DELETED).await?;
         drop(store);
@@ -152,10 +158,14 @@ impl Schedule {
             Behind::These(happened, upto) => {
                 self.take_over(&happened).await?;
                 self.place = Some(upto);
+                // As far as it was looked at once; there may be more.
+                Ok(upto - place < STRIDE)
             }
-            Behind::OutOfReach => self.place = None,
+            Behind::OutOfReach => {
+                self.place = None;
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     async fn read_all(&mut self) -> Result<()> {

@@ -71,7 +71,7 @@ impl Share {
         }
     }
 
-    /// Keeps the share until told to stop; then it is given back, so that others need not wait.
+    /// Keeps the share until told to stop.
     pub(super) async fn keep(&self, kernel: &Kernel, stop: CancellationToken) {
         let Some(held) = &self.0 else { return stop.cancelled().await };
         let mut pause = Duration::ZERO;
@@ -90,6 +90,12 @@ impl Share {
                 }
             };
         }
+    }
+
+    /// Gives the share back, so that others need not wait for it to expire. What ran under it is stored by then, or is not
+    /// any more.
+    pub(super) async fn leave(&self, kernel: &Kernel) {
+        let Some(held) = &self.0 else { return };
         let all = std::mem::take(&mut *held.leases.write().unwrap_or_else(PoisonError::into_inner)).epochs;
         let shards: Vec<_> = all.into_keys().collect();
         if let Err(why) = held.give_back(kernel, &shards).await {

@@ -56,9 +56,14 @@ impl Runner {
             return;
         };
         let patience = Duration::from_micros(start.job.rhythm.interval_us.unsigned_abs()).saturating_sub(MARGIN);
-        let Ok((_turn, _host)) = timeout(patience, self.turn(&start.job)).await else {
-            inner.figures.skipped.inc();
-            return;
+        let turn = start.job.ended.run_until_cancelled(timeout(patience, self.turn(&start.job))).await;
+        let (_turn, _host) = match turn {
+            Some(Ok(turn)) => turn,
+            Some(Err(_)) => {
+                inner.figures.skipped.inc();
+                return;
+            }
+            None => return,
         };
         let lag = inner.clock.now().0.saturating_sub(start.at.0).max(0);
         inner.figures.lag.observe(Duration::from_micros(lag.unsigned_abs()).as_secs_f64());

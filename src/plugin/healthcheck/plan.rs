@@ -195,10 +195,10 @@ fn detail(looked: &Looked, mut findings: Map<String, Value>, hidden: &[bool]) ->
     if text.len() <= DETAIL_BYTES_MAX { text } else { whole(&findings, vec![]) }
 }
 
-/// Why an assertion does not hold, in the words that existing clients know.
+/// Why an assertion does not hold, with the words in front that existing clients know.
 fn explained(assertion: &Assertion, judged: &Judged) -> String {
-    let why = judged.message.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-    format!("Assertion failed: {} {}{why}", assertion.field, assertion.operator.as_str())
+    let said = || format!("{} {}", assertion.field, assertion.operator.as_str());
+    format!("Assertion failed: {}", judged.message.clone().unwrap_or_else(said))
 }
 
 /// Milliseconds with three places.
