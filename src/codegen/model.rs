@@ -50,6 +50,7 @@ pub(super) struct Service {
     pub(super) methods: Vec<Method>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about a method")]
 pub(super) struct Method {
     /// `getSystems`.
     pub(super) json_name: String,

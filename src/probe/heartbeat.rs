@@ -59,14 +59,13 @@ impl Heartbeat {
         let grace = i64::from(self.grace_seconds) * SECOND_US;
         let expected_by = Timestamp(now.0 - grace);
         let late = |expected: Timestamp| Timestamp(expected.0.saturating_add(grace));
-        let (last, next) = match self.cron() {
-            Ok(Some((cron, zone))) => around(&cron, zone, expected_by),
-            Ok(None) | Err(_) => {
-                let interval = interval_us.max(1);
-                let passed = (expected_by.0 - reported.0).div_euclid(interval).max(0);
-                let at = |count: i64| Timestamp(reported.0.saturating_add(count.saturating_mul(interval)));
-                (Some(at(passed)), Some(at(passed + 1)))
-            }
+        let (last, next) = if let Ok(Some((cron, zone))) = self.cron() {
+            around(&cron, zone, expected_by)
+        } else {
+            let interval = interval_us.max(1);
+            let passed = (expected_by.0 - reported.0).div_euclid(interval).max(0);
+            let at = |count: i64| Timestamp(reported.0.saturating_add(count.saturating_mul(interval)));
+            (Some(at(passed)), Some(at(passed + 1)))
         };
         let next = next.filter(|next| *next > reported).or_else(|| {
             let (cron, zone) = self.cron().ok()??;

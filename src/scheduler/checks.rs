@@ -173,7 +173,9 @@ impl Schedule {
         let (now, jobs) = (self.clock.now(), jobs(&self.kernel, all));
         let known: HashSet<_> = jobs.iter().map(|job| job.number).collect();
         let gone: Vec<_> = self.queue.iter().map(|(number, _)| number).filter(|one| !known.contains(one)).collect();
-        gone.into_iter().for_each(|number| self.remove(number));
+        for number in gone {
+            self.remove(number);
+        }
         for job in jobs {
             self.set(job, None, now);
         }
@@ -187,7 +189,9 @@ impl Schedule {
                 let of_system =
                     |(number, job): (i64, &Arc<Job>)| (job.system.to_string() == entry.resource).then_some(number);
                 let gone: Vec<_> = self.queue.iter().filter_map(of_system).collect();
-                gone.into_iter().for_each(|number| self.remove(number));
+                for number in gone {
+                    self.remove(number);
+                }
             } else if entry.kind != "configuration.token_made" && seen.insert(&entry.resource) {
                 self.read_again(CheckId::parse(&entry.resource)?).await?;
             }
@@ -202,7 +206,9 @@ impl Schedule {
         let of_check =
             |(number, job): (i64, &Arc<Job>)| (job.check == check && !known.contains(&number)).then_some(number);
         let gone: Vec<_> = self.queue.iter().filter_map(of_check).collect();
-        gone.into_iter().for_each(|number| self.remove(number));
+        for number in gone {
+            self.remove(number);
+        }
         for job in jobs {
             let soon = spread(job.number.unsigned_abs()) % FIRST_WITHIN_US;
             let first = Timestamp(now.0 + i64::try_from(soon).unwrap_or_default());

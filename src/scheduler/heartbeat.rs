@@ -32,9 +32,10 @@ pub(super) async fn look(
     let deadlines = beat.settings.deadlines(reported, job.rhythm.interval_us, now);
     let _ = later.send((job.number, deadlines.next));
     let Some(passed) = deadlines.passed.filter(|passed| last_run.is_none_or(|last| *passed > last)) else { return };
-    let message = match reported == beat.since {
-        true => format!("No report since the check was saved at {reported}"),
-        false => format!("No report since {reported}"),
+    let message = if reported == beat.since {
+        format!("No report since the check was saved at {reported}")
+    } else {
+        format!("No report since {reported}")
     };
     let detail = json!({
         "status": Health::Unhealthy.word(),

@@ -136,10 +136,6 @@ impl Fixture {
             | "catalog.getSystems"
             | "catalog.getGroups"
             | "catalog.getViews"
-            | "healthcheck.getStrategies"
-            | "healthcheck.getHealthChecks"
-            | "healthcheck.watchStatus"
-            | "healthcheck.watchRuns"
             | "incident.watchIncidents"
             | "maintenance.watchMaintenances" => json!({}),
             "auth.listApplications" => json!({"pageSize": 2, "nameContains": "c"}),
@@ -192,6 +188,52 @@ impl Fixture {
             "catalog.notifySystemSubscribers" => {
                 json!({"systemId": self.system, "title": "t", "body": "b", "importance": "warning"})
             }
+            "incident.getIncidents" => json!({"includeResolved": true}),
+            "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
+            "incident.getIncident" => json!({"id": self.incident}),
+            "incident.getBulkIncidentsForSystems" | "maintenance.getBulkMaintenancesForSystems" => {
+                json!({"systemIds": [self.system]})
+            }
+            "incident.createIncident" => json!({
+                "title": " disk full ", "description": null, "severity": "critical",
+                "systemIds": [self.system],
+                "initialMessage": "looking"
+            }),
+            "incident.updateIncident" => json!({"id": self.incident, "description": "since noon", "severity": "minor"}),
+            "incident.addUpdate" => {
+                json!({"incidentId": self.incident, "message": "found it", "statusChange": "identified"})
+            }
+            "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
+            "incident.deleteIncident" => json!(self.doomed_incident),
+            "maintenance.getWindows" => json!({"status": "scheduled"}),
+            "maintenance.listMaintenances" => json!({"pageSize": 1, "status": "in_progress", "textContains": "O"}),
+            "maintenance.getMaintenance" => json!({"id": self.window}),
+            "maintenance.getMaintenancesForSystem" | "maintenance.hasActiveMaintenanceWithSuppression" => {
+                json!({"systemId": self.system})
+            }
+            "maintenance.scheduleWindow" => json!({
+                "title": " patches ", "description": null, "startAt": "2099-01-04T03:00:00+01:00",
+                "endAt": "2099-01-04T03:00:00Z", "systemIds": [self.system],
+                "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU", "timeZone": "Europe/Berlin"}
+            }),
+            "maintenance.updateMaintenance" => {
+                json!({"id": self.window, "description": "both", "endAt": "2098-02-01T00:00:00Z"})
+            }
+            "maintenance.addUpdate" => json!({"maintenanceId": self.window, "message": "ready"}),
+            "maintenance.closeMaintenance" => json!({"id": self.running_window, "message": "done"}),
+            "maintenance.cancelMaintenance" => json!({"id": self.planned_window}),
+            "maintenance.deleteMaintenance" => json!(self.doomed_window),
+            of_checks if of_checks.starts_with("healthcheck.") => self.sample_of_checks(of_checks),
+            other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
+        }
+    }
+
+    fn sample_of_checks(&self, procedure: &str) -> Value {
+        match procedure {
+            "healthcheck.getStrategies"
+            | "healthcheck.getHealthChecks"
+            | "healthcheck.watchStatus"
+            | "healthcheck.watchRuns" => json!({}),
             "healthcheck.listHealthChecks" => json!({"pageSize": 1, "strategyId": "tcp", "nameContains": "P"}),
             "healthcheck.getConfiguration" => json!({"id": self.check}),
             "healthcheck.createConfiguration" => json!({
@@ -228,46 +270,11 @@ impl Fixture {
             "healthcheck.testHealthCheck" => {
                 json!({"strategyId": "tcp", "config": {"host": "127.0.0.1", "port": 1}, "timeoutMs": 1000})
             }
-            "healthcheck.runHealthCheckNow" => json!({"configurationId": self.check}),
             "healthcheck.reportResult" => {
                 json!({"configurationId": self.heartbeat, "status": "healthy", "latencyMs": 1.5})
             }
             "healthcheck.regeneratePushToken" => json!({"configurationId": self.heartbeat}),
-            "incident.getIncidents" => json!({"includeResolved": true}),
-            "incident.listIncidents" => json!({"pageSize": 1, "severity": "major", "textContains": "O"}),
-            "incident.getIncident" => json!({"id": self.incident}),
-            "incident.getBulkIncidentsForSystems" | "maintenance.getBulkMaintenancesForSystems" => {
-                json!({"systemIds": [self.system]})
-            }
-            "incident.createIncident" => json!({
-                "title": " disk full ", "description": null, "severity": "critical",
-                "systemIds": [self.system],
-                "initialMessage": "looking"
-            }),
-            "incident.updateIncident" => json!({"id": self.incident, "description": "since noon", "severity": "minor"}),
-            "incident.addUpdate" => {
-                json!({"incidentId": self.incident, "message": "found it", "statusChange": "identified"})
-            }
-            "incident.resolveIncident" => json!({"id": self.unresolved_incident, "message": "back"}),
-            "incident.deleteIncident" => json!(self.doomed_incident),
-            "maintenance.getWindows" => json!({"status": "scheduled"}),
-            "maintenance.listMaintenances" => json!({"pageSize": 1, "status": "in_progress", "textContains": "O"}),
-            "maintenance.getMaintenance" => json!({"id": self.window}),
-            "maintenance.getMaintenancesForSystem" | "maintenance.hasActiveMaintenanceWithSuppression" => {
-                json!({"systemId": self.system})
-            }
-            "maintenance.scheduleWindow" => json!({
-                "title": " patches ", "description": null, "startAt": "2099-01-04T03:00:00+01:00",
-                "endAt": "2099-01-04T03:00:00Z", "systemIds": [self.system],
-                "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU", "timeZone": "Europe/Berlin"}
-            }),
-            "maintenance.updateMaintenance" => {
-                json!({"id": self.window, "description": "both", "endAt": "2098-02-01T00:00:00Z"})
-            }
-            "maintenance.addUpdate" => json!({"maintenanceId": self.window, "message": "ready"}),
-            "maintenance.closeMaintenance" => json!({"id": self.running_window, "message": "done"}),
-            "maintenance.cancelMaintenance" => json!({"id": self.planned_window}),
-            "maintenance.deleteMaintenance" => json!(self.doomed_window),
+            "healthcheck.runHealthCheckNow" => json!({"configurationId": self.check}),
             other => panic!("{other} has no sample: add one to tests/it/samples.rs"),
         }
     }

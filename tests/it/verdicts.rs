@@ -180,13 +180,10 @@ fn probes(field: &FieldDescriptor) -> Vec<Probe> {
     if rules.items_max > 0 {
         let (most, say) = (rules.items_max, format!("Must have at most {} items", rules.items_max));
         // Only so many violations are told: the items themselves have none.
-        let item = match field.kind() {
-            Kind::Message(inner) => {
-                let texts = inner.fields().filter(|field| Rules::of(field).required && field.kind() == Kind::String);
-                texts.map(|field| (field.json_name().to_owned(), json!("x"))).collect()
-            }
-            _ => json!("x"),
-        };
+        let item = field.kind().as_message().map_or(json!("x"), |inner| {
+            let texts = inner.fields().filter(|field| Rules::of(field).required);
+            texts.map(|field| (field.json_name().to_owned(), json!("x"))).collect()
+        });
         probes.push((vec![item.clone(); most].into(), None));
         probes.push((vec![item; most + 1].into(), Some(say)));
     }

@@ -130,7 +130,7 @@ impl Healthchecks {
         let old = before.map(|before| self.old(before)).transpose()?;
         let checked =
             settings::check(wanted, old.as_ref().map(|(kind, config, secrets)| (*kind, config, secrets)), below)?;
-        check.strategy_id = kind.id.to_owned();
+        kind.id.clone_into(&mut check.strategy_id);
         check.config = checked.config.to_string();
         check.assertions = assertions;
         check.secrets = vault::seal(&checked.secrets, check.id, &self.kernel.key, self.kernel.entropy)?;
@@ -188,24 +188,23 @@ impl Healthchecks {
         let before = store.association(check, system).await?;
         let kind = if before.is_some() { "association.updated" } else { "association.created" };
         let is_new = before.is_none();
-        let before = match before {
-            Some(before) => before,
-            None => {
-                if store.count_associations(system).await? >= CHECKS_OF_SYSTEM_MAX {
-                    let max = CHECKS_OF_SYSTEM_MAX;
-                    return Err(Error::Refused(format!("A system has at most {max} health checks")));
-                }
-                Association {
-                    number: store.next_number().await?,
-                    check_id: check,
-                    check_name: held.name,
-                    system_id: system,
-                    enabled: true,
-                    thresholds: None,
-                    incident_policy: None,
-                    created_at: call.now,
-                    updated_at: call.now,
-                }
+        let before = if let Some(before) = before {
+            before
+        } else {
+            if store.count_associations(system).await? >= CHECKS_OF_SYSTEM_MAX {
+                let max = CHECKS_OF_SYSTEM_MAX;
+                return Err(Error::Refused(format!("A system has at most {max} health checks")));
+            }
+            Association {
+                number: store.next_number().await?,
+                check_id: check,
+                check_name: held.name,
+                system_id: system,
+                enabled: true,
+                thresholds: None,
+                incident_policy: None,
+                created_at: call.now,
+                updated_at: call.now,
             }
         };
         let changed = Association {

@@ -155,7 +155,7 @@ pub(super) fn policy_of(message: &pb::IncidentPolicy) -> IncidentPolicy {
 }
 
 /// A run without what was found.
-pub(super) fn run(run: Run) -> pb::Run {
+pub(super) fn run(run: &Run) -> pb::Run {
     pb::Run {
         id: RunId { association: run.association, scheduled_at: run.scheduled_at }.uuid().to_string(),
         configuration_id: run.check_id.to_string(),
@@ -167,7 +167,7 @@ pub(super) fn run(run: Run) -> pb::Run {
 }
 
 /// A run with what was found.
-pub(super) fn run_detail(found: Run) -> pb::RunDetail {
+pub(super) fn run_detail(found: &Run) -> pb::RunDetail {
     let result = object(found.detail.as_deref().unwrap_or("{}"));
     let pb::Run { id, configuration_id, system_id, status, timestamp, latency_ms } = run(found);
     pb::RunDetail { id, configuration_id, system_id, status, timestamp, latency_ms, result }
@@ -175,7 +175,7 @@ pub(super) fn run_detail(found: Run) -> pb::RunDetail {
 
 /// A run that was just stored.
 pub(super) fn stored(stored: Stored) -> pb::RunDetail {
-    run_detail(Run {
+    run_detail(&Run {
         association: stored.id.association,
         scheduled_at: stored.id.scheduled_at,
         status: stored.verdict,
@@ -221,18 +221,17 @@ pub(super) fn assertions_of(messages: &[pb::Assertion]) -> Result<Vec<Assertion>
     let mut faults = vec![];
     let mut found = vec![];
     for (index, message) in messages.iter().enumerate() {
-        match crate::probe::operator::Operator::parse(&message.operator) {
-            Some(operator) => found.push(Assertion {
-                field: message.field.clone(),
-                json_path: message.json_path.clone(),
-                operator,
-                value: message.value.as_ref().map(plain_any),
-            }),
-            None => {
-                let shown: String = message.operator.chars().take(40).collect();
-                faults.push(Fault::new(format!("assertions[{index}].operator"), format!("Unknown operator: {shown}")));
-            }
-        }
+        let Some(operator) = crate::probe::operator::Operator::parse(&message.operator) else {
+            let shown: String = message.operator.chars().take(40).collect();
+            faults.push(Fault::new(format!("assertions[{index}].operator"), format!("Unknown operator: {shown}")));
+            continue;
+        };
+        found.push(Assertion {
+            field: message.field.clone(),
+            json_path: message.json_path.clone(),
+            operator,
+            value: message.value.as_ref().map(plain_any),
+        });
     }
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }

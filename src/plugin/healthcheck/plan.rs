@@ -120,8 +120,7 @@ impl Plan {
         let slow = self.pace.degraded_above.filter(|most| latency > *most);
         let (verdict, message) = match (trouble, failed, slow) {
             (Some(Trouble::Ours(why)), ..) => (Health::Unknown, Some(why)),
-            (Some(Trouble::Target(why)), ..) => (Health::Unhealthy, Some(why)),
-            (_, Some(why), _) => (Health::Unhealthy, Some(why)),
+            (Some(Trouble::Target(why)), ..) | (_, Some(why), _) => (Health::Unhealthy, Some(why)),
             (Some(Trouble::Degraded(why)), ..) => (Health::Degraded, Some(why)),
             (None, None, Some(most)) => {
                 let (took, most) = (latency.as_millis(), most.as_millis());

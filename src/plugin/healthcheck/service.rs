@@ -196,7 +196,7 @@ impl HealthcheckService for Healthchecks {
     async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Reply<pb::GetHistoryResponse> {
         let (_, request) = Call::open(request)?;
         let (runs, total) = self.history((&request).try_into()?).await?;
-        reply(pb::GetHistoryResponse { runs: runs.into_iter().map(message::run).collect(), total })
+        reply(pb::GetHistoryResponse { runs: runs.iter().map(message::run).collect(), total })
     }
 
     async fn get_detailed_history(
@@ -205,7 +205,7 @@ impl HealthcheckService for Healthchecks {
     ) -> Reply<pb::GetDetailedHistoryResponse> {
         let (_, request) = Call::open(request)?;
         let (runs, total) = self.history((&request).try_into()?).await?;
-        reply(pb::GetDetailedHistoryResponse { runs: runs.into_iter().map(message::run_detail).collect(), total })
+        reply(pb::GetDetailedHistoryResponse { runs: runs.iter().map(message::run_detail).collect(), total })
     }
 
     async fn get_run_by_id(&self, request: Request<pb::GetRunByIdRequest>) -> Reply<pb::GetRunByIdResponse> {
@@ -213,7 +213,7 @@ impl HealthcheckService for Healthchecks {
         let missing = || Error::NotFound(format!("Run not found: {}", request.run_id));
         let id = Uuid::try_parse(&request.run_id).ok().and_then(RunId::parse).ok_or_else(missing)?;
         let found = self.kernel.database.reader().await?.run(id.association, id.scheduled_at).await?;
-        reply(pb::GetRunByIdResponse { run: Some(message::run_detail(found.ok_or_else(missing)?)) })
+        reply(pb::GetRunByIdResponse { run: Some(message::run_detail(&found.ok_or_else(missing)?)) })
     }
 
     async fn get_system_health_status(

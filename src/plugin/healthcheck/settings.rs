@@ -70,10 +70,11 @@ fn has_parent(config: &Value, before: &Value, place: &str) -> bool {
     before.pointer(parent).is_none() || config.pointer(parent).is_some_and(Value::is_object)
 }
 
-fn host(kind: &Kind, config: &Value, secrets: &Secrets) -> Option<Option<String>> {
+fn host(kind: &Kind, config: &Value, secrets: &Secrets) -> Option<String> {
     let mut whole = config.clone();
     vault::put_back(&mut whole, secrets);
-    (kind.prepare)(&whole).ok().map(|prepared| prepared.host())
+    // Settings that cannot be read go to no host, and are refused after this.
+    (kind.prepare)(&whole).ok().and_then(|prepared| prepared.host())
 }
 
 /// The kind with this id, or what is wrong with it.

@@ -89,9 +89,9 @@ impl Thresholds {
                     Health::Healthy
                 } else if down >= unhealthy && outcomes.ends_with('u') {
                     Health::Unhealthy
-                } else if before == Health::Unhealthy && failed > 0 && working >= healthy.max(degraded) {
-                    Health::Degraded
-                } else if failed >= degraded && before != Health::Unhealthy {
+                } else if (before == Health::Unhealthy && failed > 0 && working >= healthy.max(degraded))
+                    || (before != Health::Unhealthy && failed >= degraded)
+                {
                     Health::Degraded
                 } else {
                     before
@@ -193,7 +193,8 @@ mod tests {
                 'u' => Unhealthy,
                 _ => Unknown,
             };
-            let next = State::after(state, verdict, Timestamp(at as i64 * 1_000_000), thresholds, GRACE);
+            let next =
+                State::after(state, verdict, Timestamp(i64::try_from(at).unwrap() * 1_000_000), thresholds, GRACE);
             seen.push(next.as_of(next.last_run_at, GRACE));
             state = Some(next);
         }

@@ -38,8 +38,8 @@ impl Reader {
         paused: Option<bool>,
     ) -> Result<Vec<Check>> {
         let (after, text) = (after_check(page), name_contains.map(containing));
-        match strategy {
-            Some(strategy) => sql!(
+        if let Some(strategy) = strategy {
+            return sql!(
                 self,
                 fetch_all as Check,
                 "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
@@ -53,22 +53,22 @@ impl Reader {
                 paused,
                 page.limit(),
                 strategy
-            ),
-            None => sql!(
-                self,
-                fetch_all as Check,
-                "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
+            );
+        }
+        sql!(
+            self,
+            fetch_all as Check,
+            "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                      retry_backoff_ms, degraded_above_ms, paused, created_at, updated_at
                  from healthcheck_check
                  where id > $1 and ($2 is null or name_folded like coalesce($2, '') escape '!')
                    and ($3 is null or paused = $3)
                  order by id limit $4",
-                after,
-                text,
-                paused,
-                page.limit()
-            ),
-        }
+            after,
+            text,
+            paused,
+            page.limit()
+        )
     }
 
     pub(super) async fn check(&mut self, id: CheckId) -> Result<Option<Check>> {
@@ -166,8 +166,8 @@ impl Reader {
 
     /// What is to run: of all checks, or of one.
     pub(crate) async fn all_scheduled(&mut self, check: Option<CheckId>) -> Result<Vec<Scheduled>> {
-        match check {
-            Some(check) => sql!(
+        if let Some(check) = check {
+            return sql!(
                 self,
                 fetch_all as Scheduled,
                 "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
@@ -177,18 +177,18 @@ impl Reader {
                  join healthcheck_check as check_ on check_.id = association.check_id
                  where association.check_id = $1 and enabled = true and paused = false",
                 check
-            ),
-            None => sql!(
-                self,
-                fetch_all as Scheduled,
-                "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
+            );
+        }
+        sql!(
+            self,
+            fetch_all as Scheduled,
+            "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                      retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
                      number, system_id, association.created_at as associated_at
                  from healthcheck_association as association
                  join healthcheck_check as check_ on check_.id = association.check_id
                  where enabled = true and paused = false"
-            ),
-        }
+        )
     }
 
     pub(super) async fn count_associations(&mut self, system: SystemId) -> Result<i64> {

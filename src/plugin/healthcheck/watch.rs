@@ -68,7 +68,7 @@ impl Watched for Runs {
         for id in ids {
             let batch = Uuid::try_parse(id).map_err(|_| Error::bug("a batch of runs has a UUID"))?;
             let runs: Vec<Run> = store.runs_of(batch).await?;
-            let runs = runs.into_iter().map(message::run).collect();
+            let runs = runs.iter().map(message::run).collect();
             found.insert(id.clone(), pb::WatchRunsResponse { cursor: None, r#type: 0, runs });
         }
         Ok(found)

@@ -40,7 +40,7 @@ impl Writer {
         };
         self.insert_incident(&new).await?;
         self.link(&new, &[system]).await?;
-        self.append_update(&entry(kernel, id, message, Some(Status::Investigating), actor, call.now)).await?;
+        self.append_update(&entry(kernel, id, &message, Some(Status::Investigating), actor, call.now)).await?;
         Ok(())
     }
 
@@ -57,7 +57,7 @@ impl Writer {
         if self.count_updates(id).await? >= UPDATES_MAX {
             return Ok(false);
         }
-        self.append_update(&entry(kernel, found.id, text, None, actor.clone(), now)).await?;
+        self.append_update(&entry(kernel, found.id, &text, None, actor.clone(), now)).await?;
         Ok(true)
     }
 
@@ -82,7 +82,7 @@ impl Writer {
             return Ok(is_added.then_some("incident.update_added"));
         }
         let changed = found.with_status(Status::Resolved, now)?;
-        self.append_update(&entry(kernel, id, text, Some(Status::Resolved), actor.clone(), now)).await?;
+        self.append_update(&entry(kernel, id, &text, Some(Status::Resolved), actor.clone(), now)).await?;
         self.save_incident(&changed).await?;
         self.save_activity(&changed).await?;
         Ok(Some("incident.resolved"))
@@ -92,7 +92,7 @@ impl Writer {
 fn entry(
     kernel: &Kernel,
     incident_id: IncidentId,
-    message: String,
+    message: &str,
     status_change: Option<Status>,
     created_by: Actor,
     created_at: Timestamp,
