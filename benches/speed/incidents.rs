@@ -18,7 +18,7 @@ pub const AIM_MS: f64 = 10.0;
 /// Each question so often, one after another.
 const ASKED: usize = 200;
 
-/// Puts them into a database that has the systems: two systems each, one in a hundred not resolved.
+/// Puts them into a database that has the systems: two systems each, one in 97 not resolved, evenly over the systems.
 pub async fn fill(url: &str) -> Result<()> {
     const STATEMENTS: [&str; 3] = [
         "with recursive place(n) as (select 0 union all select n + 1 from place where n < 99999)
@@ -28,9 +28,9 @@ pub async fn fill(url: &str) -> Result<()> {
          select unhex(printf('019b8ea57618700080050000%08x', n)), 'payments fail ' || n, 'Cards are declined',
                 'payments fail ' || n || char(10) || 'cards are declined',
                 case n % 10 when 0 then 'critical' when 1 then 'major' else 'minor' end,
-                case when n % 100 then 'resolved' else 'fixing' end, n % 100 = 0, n % 7 = 0,
+                case when n % 97 then 'resolved' else 'fixing' end, n % 97 = 0, n % 7 = 0,
                 'application', 'load', 'load', 1767624767000000 + n * 1000000, 1767624767000000 + n * 1000000,
-                case when n % 100 then 1767624767000000 + n * 1000000 + 600000000 end
+                case when n % 97 then 1767624767000000 + n * 1000000 + 600000000 end
          from place",
         "insert into incident_system (incident_id, system_id, is_active, created_at)
          select incident.id, system.id, incident.is_active, incident.created_at
