@@ -42,8 +42,9 @@ pub use secret::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// Every kind, by id.
@@ -168,6 +169,15 @@ impl Kind {
         }
     }
 
+    /// Its schemas, made once: making them costs more than a look.
+    #[must_use]
+    pub fn schemas(&self) -> &'static Schemas {
+        static ALL: LazyLock<HashMap<&'static str, Schemas>> =
+            LazyLock::new(|| KINDS.iter().map(|kind| (kind.id, Schemas::of(kind))).collect());
+        static NONE: LazyLock<Schemas> = LazyLock::new(Schemas::default);
+        ALL.get(self.id).unwrap_or(&NONE)
+    }
+
     /// The kind with this id. HEAD's spelling with a plugin in front is good as well: `healthcheck-http.http`.
     #[must_use]
     pub fn named(id: &str) -> Option<&'static Self> {
@@ -185,6 +195,27 @@ pub trait Prepared: Send + Sync {
 
     /// Looks for at most so long.
     fn look<'a>(&'a self, net: &'a Net, timeout: Duration) -> BoxFuture<'a, Seen>;
+}
+
+/// The JSON Schemas of a kind.
+#[derive(Debug, Default)]
+pub struct Schemas {
+    /// Of its settings.
+    pub settings: Value,
+    /// Of what it finds.
+    pub findings: Value,
+    /// The fields of what it finds that are never stored.
+    pub ephemeral: Vec<String>,
+}
+
+impl Schemas {
+    fn of(kind: &Kind) -> Self {
+        let (settings, findings) = ((kind.settings)(), (kind.findings)());
+        let fields = findings.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let ephemeral = fields.filter(|(_, field)| field.get("x-ephemeral") == Some(&Value::Bool(true)));
+        let ephemeral = ephemeral.map(|(name, _)| name.clone()).collect();
+        Self { settings, findings, ephemeral }
+    }
 }
 
 struct Ready<P>(P);

@@ -43,8 +43,8 @@ pub(super) fn strategy(kind: &Kind) -> pb::Strategy {
         id: kind.id.to_owned(),
         display_name: kind.name.to_owned(),
         description: kind.description.to_owned(),
-        config_schema: object(&(kind.settings)().to_string()),
-        result_schema: object(&(kind.findings)().to_string()),
+        config_schema: object(&kind.schemas().settings.to_string()),
+        result_schema: object(&kind.schemas().findings.to_string()),
     }
 }
 

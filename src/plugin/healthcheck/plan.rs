@@ -61,11 +61,10 @@ impl Plan {
     ) -> Result<Self, Vec<Fault>> {
         let below = |fault: Fault| Fault { path: join("config", &fault.path), message: fault.message };
         let prepared = (kind.prepare)(settings);
-        let schema = (kind.findings)();
         let (mut ready, mut faults) = (vec![], vec![]);
         for (index, one) in assertions.iter().enumerate() {
             let of_this = |fault: Fault| Fault { path: join(&format!("assertions[{index}]"), &fault.path), ..fault };
-            match one.prepare(&schema) {
+            match one.prepare(&kind.schemas().findings) {
                 Ok(one) => ready.push(one),
                 Err(wrong) => faults.extend(wrong.into_iter().map(of_this)),
             }
@@ -143,9 +142,8 @@ impl Plan {
     /// What a run keeps, as JSON: without what is never stored, and at most 4 KiB.
     #[must_use]
     pub fn detail(&self, looked: &Looked) -> String {
-        let schema = (self.kind.findings)();
-        let is_kept =
-            |field: &str| schema.pointer(&format!("/properties/{field}/x-ephemeral")) != Some(&Value::Bool(true));
+        let ephemeral = &self.kind.schemas().ephemeral;
+        let is_kept = |field: &String| !ephemeral.contains(field);
         let kept = |findings: &Map<String, Value>| -> Map<String, Value> {
             let fields = findings.iter().filter(|(field, _)| is_kept(field));
             fields.map(|(field, value)| (field.clone(), value.clone())).collect()

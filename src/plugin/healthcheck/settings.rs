@@ -36,8 +36,7 @@ pub(super) struct Checked {
 /// Checks settings. Secrets that are not given are those of before, if it is the same host that they are sent to.
 pub(super) fn check(wanted: Wanted, before: Option<(&Kind, &Value, &Secrets)>, below: &str) -> Result<Checked> {
     let Wanted { kind, mut config, assertions, pace } = wanted;
-    let schema = (kind.settings)();
-    let (mut secrets, forgotten) = vault::take_out(&mut config, &schema);
+    let (mut secrets, forgotten) = vault::take_out(&mut config, &kind.schemas().settings);
     let mut kept = vec![];
     if let Some((kind_before, config_before, secrets_before)) = before
         && kind_before.id == kind.id
