@@ -98,6 +98,12 @@ pub fn log_filter() -> String {
     environment("CHECKMATE_LOG").ok().flatten().unwrap_or_else(|| "info,sqlx=warn".into())
 }
 
+/// Where to die, in tests of debug builds: see [`crate::fault`].
+#[must_use]
+pub fn planned_fault() -> Option<String> {
+    environment("CHECKMATE_DIE_AT").ok().flatten()
+}
+
 /// An environment variable; the error of one that is not UTF-8 does not repeat it.
 fn environment(name: &str) -> Result<Option<String>> {
     #[expect(clippy::disallowed_methods, reason = "the one home of the environment")]

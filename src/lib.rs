@@ -19,6 +19,7 @@ pub mod config;
 pub mod contract;
 pub mod database;
 pub mod error;
+pub mod fault;
 pub mod json;
 pub mod plugin;
 pub mod probe;

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, planned_fault};
 use crate::world::Clock;
 use anyhow::Context;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,6 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    if let Some(place) = planned_fault() {
+        crate::fault::plan(&place);
+    }
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone())?);
     let listener =

@@ -12,8 +12,9 @@ pub(super) fn check(method: &MethodDescriptor, found: &Method) -> Result<()> {
     if !found.streams {
         return Ok(());
     }
-    if !found.query || !method.name().starts_with("Watch") {
-        return Err(format!("{name}: what streams is a query, and its name starts with Watch").into());
+    let is_named = ["Watch", "Export"].iter().any(|verb| method.name().starts_with(verb));
+    if !found.query || !is_named {
+        return Err(format!("{name}: what streams is a query, and its name starts with Watch or Export").into());
     }
     if !found.depends_on.is_empty() || found.bare_output.is_some() {
         return Err(format!("{name}: a stream is not kept, and its messages are shown whole").into());

@@ -113,10 +113,14 @@ impl PageKey {
         let more = rows.len() > size;
         rows.truncate(size);
         let last = rows.last().filter(|_| more)?;
-        let position = last.position().into_bytes();
-        let mut token = self.seal(request, &position).to_vec();
-        token.extend(position);
-        Some(URL_SAFE_NO_PAD.encode(token))
+        Some(self.token(request, &last.position()))
+    }
+
+    /// A token for the page behind a position.
+    pub fn token(&self, request: &impl Paged, position: &str) -> String {
+        let mut token = self.seal(request, position.as_bytes()).to_vec();
+        token.extend(position.as_bytes());
+        URL_SAFE_NO_PAD.encode(token)
     }
 
     fn seal(&self, request: &impl Paged, position: &[u8]) -> [u8; SEAL_BYTES] {

@@ -32,6 +32,9 @@ pub trait Watched: Send + Sync + 'static {
     /// Whether the state is the same as long as nothing is in the feed: then it is read once for all who begin meanwhile.
     const STATE_FOLLOWS_FROM_FEED: bool = true;
 
+    /// Cursors older than this are out of reach: of what they were about, too little is left.
+    const REACHES_BACK_US: i64 = i64::MAX;
+
     /// All that belongs to the state as it is now, with their ids.
     fn current(
         store: &mut Reader,
@@ -145,7 +148,9 @@ impl<W: Watched> Hub<W> {
         let moved = self.0.database.versions().moved();
         let mut listener = Listener { hub: self.clone(), place: 0, moved, due: VecDeque::new(), state: None };
         match cursor.and_then(Place::parse) {
-            Some(place) if self.0.database.reader().await?.has_place(place).await? => listener.place = place.sequence,
+            Some(place) if self.reaches(place) && self.0.database.reader().await?.has_place(place).await? => {
+                listener.place = place.sequence;
+            }
             Some(_) => listener.reset().await?,
             None => listener.begin().await?,
         }
@@ -154,6 +159,10 @@ impl<W: Watched> Hub<W> {
             Ok::<_, Status>(message.map(|message| (message, listener)))
         });
         Ok(messages.boxed())
+    }
+
+    fn reaches(&self, place: Place) -> bool {
+        self.0.clock.now().0.saturating_sub(place.made_at.0) <= W::REACHES_BACK_US
     }
 
     /// The state as it is now, and its place. It is read once for all who begin between two changes.

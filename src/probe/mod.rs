@@ -206,15 +206,19 @@ pub struct Schemas {
     pub findings: Value,
     /// The fields of what it finds that are never stored.
     pub ephemeral: Vec<String>,
+    /// The fields that are numbers and have a unit: they are charted.
+    pub charted: Vec<String>,
 }
 
 impl Schemas {
     fn of(kind: &Kind) -> Self {
         let (settings, findings) = ((kind.settings)(), (kind.findings)());
-        let fields = findings.get("properties").and_then(Value::as_object).into_iter().flatten();
-        let ephemeral = fields.filter(|(_, field)| field.get("x-ephemeral") == Some(&Value::Bool(true)));
+        let fields = || findings.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let ephemeral = fields().filter(|(_, field)| field.get("x-ephemeral") == Some(&Value::Bool(true)));
         let ephemeral = ephemeral.map(|(name, _)| name.clone()).collect();
-        Self { settings, findings, ephemeral }
+        let charted = fields().filter(|(_, field)| field.get("x-chart-unit").is_some());
+        let charted = charted.map(|(name, _)| name.clone()).collect();
+        Self { settings, findings, ephemeral, charted }
     }
 }
 

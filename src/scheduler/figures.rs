@@ -1,5 +1,6 @@
 //! What is counted about runs.
 
+use crate::plugin::healthcheck::Swept;
 use crate::plugin::healthcheck::domain::Health;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +27,18 @@ pub struct Figures {
     pub missed: Counter,
     /// Runs that are not stored yet.
     pub waiting: Gauge,
+    /// Associations with an hour that is over and not sealed.
+    pub unsealed: Gauge,
+    /// Runs that were sealed.
+    pub sealed: Counter,
+    /// How long each transaction of the archive took: others wait for it.
+    pub archiving: Histogram,
+    swept: Family<Tier, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tier {
+    tier: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +58,11 @@ impl Default for Figures {
             overrun: Counter::default(),
             missed: Counter::default(),
             waiting: Gauge::default(),
+            unsealed: Gauge::default(),
+            sealed: Counter::default(),
+            // 1 ms to 4 s.
+            archiving: Histogram::new(exponential_buckets(0.001, 2.0, 13)),
+            swept: Family::default(),
         }
     }
 }
@@ -53,6 +71,13 @@ impl Figures {
     /// Counts a run.
     pub fn count(&self, verdict: Health) {
         self.runs.get_or_create(&Verdict { status: verdict.word() }).inc();
+    }
+
+    /// Counts what was deleted.
+    pub(super) fn swept(&self, swept: Swept) {
+        for (tier, rows) in [("raw", swept.raw), ("hourly", swept.hourly), ("daily", swept.daily)] {
+            self.swept.get_or_create(&Tier { tier }).inc_by(rows);
+        }
     }
 
     /// Has them shown.
@@ -65,5 +90,11 @@ impl Figures {
         registry.register("check_runs_overrun", "Runs left out: the one before went on", self.overrun.clone());
         registry.register("check_runs_missed", "Times that passed while nobody looked", self.missed.clone());
         registry.register("check_runs_waiting", "Runs that are not stored yet", self.waiting.clone());
+        let help = "Checks of systems with an hour that is over and not sealed";
+        registry.register("history_unsealed", help, self.unsealed.clone());
+        registry.register("history_sealed_runs", "Runs that were sealed", self.sealed.clone());
+        let help = "How long transactions of sealing and retention took";
+        registry.register("history_archiving_seconds", help, self.archiving.clone());
+        registry.register("history_swept_rows", "Rows that were older than they are kept", self.swept.clone());
     }
 }

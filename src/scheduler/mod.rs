@@ -1,6 +1,7 @@
 //! When work runs: what is done by the clock and not by a caller. Every replica looks; who does it is decided in the
 //! database.
 
+mod archive;
 mod checks;
 pub mod figures;
 mod heartbeat;
@@ -25,8 +26,9 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
 /// Does what is due, until told to stop.
 pub async fn keep(kernel: Kernel, clock: Clock, figures: Figures, stop: CancellationToken) {
-    let checks = checks::keep(kernel.clone(), clock.clone(), figures, stop.clone());
-    tokio::join!(checks, keep_windows(kernel, clock, stop));
+    let checks = checks::keep(kernel.clone(), clock.clone(), figures.clone(), stop.clone());
+    let archive = archive::keep(kernel.clone(), clock.clone(), figures, stop.clone());
+    tokio::join!(checks, archive, keep_windows(kernel, clock, stop));
 }
 
 /// Starts and ends maintenance windows.

@@ -1,10 +1,10 @@
-//! Streams in JSON: server-sent events, or a line of JSON for each message.
+//! Streams in JSON: server-sent events, a line of JSON for each message, or a table.
 
 use super::answer::Listens;
 use super::dialect::{ErrorBody, RequestId};
 use super::edge::{Shared, Until};
 use super::listening::Listening;
-use super::run;
+use super::{run, table};
 use crate::access::Admitted;
 use crate::contract::Method;
 use crate::contract::stream::Told;
@@ -18,7 +18,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use std::borrow::Cow;
-use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -38,7 +38,12 @@ enum Form {
     Events,
     /// `application/x-ndjson`.
     Lines,
+    /// `text/csv` (RFC 4180): the resources alone, a column for each of their fields.
+    Table,
 }
+
+/// What a message with a resource of the state is called: a table shows these.
+const CURRENT: &str = "current";
 
 /// A stream is no part of a batch.
 pub(super) fn by_itself(method: &Method) -> Error {
@@ -69,11 +74,11 @@ pub(super) async fn answer(
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let id = head.extensions.get().cloned().unwrap_or_else(|| RequestId(String::new()));
     let form = Form::wanted(&head.headers);
-    let speech = Speech { told, listening, heartbeat, form, id };
+    let speech = Speech { told, listening, heartbeat, form, id, columns: None };
     let parts = stream::unfold(Some(speech), async |speech| {
         let mut speech = speech?;
         let (part, goes_on) = speech.next().await?;
-        Some((Ok::<_, Infallible>(part), goes_on.then_some(speech)))
+        Some((part, goes_on.then_some(speech)))
     });
     let mut response = Response::new(Body::from_stream(parts));
     response.extensions_mut().insert(Listens);
@@ -103,34 +108,43 @@ fn resumed<'v>(input: Value<'v>, headers: &HeaderMap) -> Result<Value<'v>> {
 impl Form {
     fn wanted(headers: &HeaderMap) -> Self {
         let kinds = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut kinds = kinds.flat_map(|text| text.split(',')).map(|kind| kind.split(';').next().unwrap_or_default());
-        let is_lines = kinds.any(|kind| kind.trim().eq_ignore_ascii_case(Self::Lines.content_type()));
-        if is_lines { Self::Lines } else { Self::Events }
+        let kinds =
+            kinds.flat_map(|text| text.split(',')).map(|kind| kind.split(';').next().unwrap_or_default().trim());
+        let form = |kind: &str| {
+            let is = |form: &Self| kind.eq_ignore_ascii_case(form.content_type());
+            [Self::Events, Self::Lines, Self::Table].into_iter().find(is)
+        };
+        kinds.filter_map(form).next().unwrap_or(Self::Events)
     }
 
     fn content_type(self) -> &'static str {
         match self {
             Self::Events => "text/event-stream",
             Self::Lines => "application/x-ndjson",
+            Self::Table => "text/csv",
         }
     }
 
-    fn message(self, told: &Told) -> Bytes {
+    fn message(self, told: &Told, columns: &mut Option<Vec<String>>) -> Bytes {
         // JSON as it is written here has no line breaks.
         let id = told.cursor.as_ref().map_or(String::new(), |cursor| format!("id: {cursor}\n"));
         let before = format!("{id}event: {}\ndata: ", told.name);
         match self {
             Self::Events => [before.as_bytes(), &told.json, b"\n\n"].concat().into(),
             Self::Lines => [&*told.json, b"\n"].concat().into(),
+            Self::Table if told.name == CURRENT => table::rows(&told.json, columns).into(),
+            Self::Table => Bytes::new(),
         }
     }
 
-    fn error(self, error: &Error, id: &RequestId) -> Bytes {
+    /// A table has no place for an error: it is cut off, and its reader sees that it is not whole.
+    fn error(self, error: &Error, id: &RequestId) -> io::Result<Bytes> {
         let body = serde_json::to_vec(&ErrorBody::of(error, id)).unwrap_or_default();
-        match self {
+        Ok(match self {
             Self::Events => [&b"event: error\ndata: "[..], &body, b"\n\n"].concat().into(),
             Self::Lines => [&b"{\"error\":"[..], &body, b"}\n"].concat().into(),
-        }
+            Self::Table => return Err(io::Error::other("the table is cut off")),
+        })
     }
 
     /// What means nothing.
@@ -138,6 +152,7 @@ impl Form {
         Bytes::from_static(match self {
             Self::Events => b": \n\n",
             Self::Lines => b"\n",
+            Self::Table => b"",
         })
     }
 }
@@ -149,21 +164,23 @@ struct Speech {
     heartbeat: Interval,
     form: Form,
     id: RequestId,
+    /// Of a table that has begun.
+    columns: Option<Vec<String>>,
 }
 
 impl Speech {
     /// What is sent next, and whether anything follows.
-    async fn next(&mut self) -> Option<(Bytes, bool)> {
+    async fn next(&mut self) -> Option<(io::Result<Bytes>, bool)> {
         let told = tokio::select! {
             biased;
             why = self.listening.ends() => Err(why),
             told = self.told.next() => told?.and_then(|told| self.listening.may_go_on().map(|()| told)),
-            _ = self.heartbeat.tick() => return Some((self.form.heartbeat(), true)),
+            _ = self.heartbeat.tick() => return Some((Ok(self.form.heartbeat()), true)),
         };
         Some(match told {
             Ok(told) => {
                 self.heartbeat.reset();
-                (self.form.message(&told), true)
+                (Ok(self.form.message(&told, &mut self.columns)), true)
             }
             Err(why) => (self.form.error(&why, &self.id), false),
         })

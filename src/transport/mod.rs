@@ -34,6 +34,7 @@ pub mod reply_cache;
 mod run;
 mod single;
 mod socket;
+mod table;
 
 pub use edge::{Edge, Shared};
 pub use limits::Limits;

@@ -75,7 +75,7 @@ fn what_cannot_be_generated_fails_with_its_name() {
         (
             good.replace("returns (", "returns (stream "),
             MESSAGES.to_owned(),
-            "Get: what streams is a query, and its name starts with Watch",
+            "Get: what streams is a query, and its name starts with Watch or Export",
         ),
         (good.replace("// Gets.", ""), MESSAGES.to_owned(), "Get: no comment"),
         (
@@ -130,8 +130,12 @@ fn what_streams_is_a_query_that_can_be_resumed() {
     let parts = "a stream has an optional cursor in its request and its messages, and their type";
     for (service, messages, expected) in [
         (method("both ways"), good.clone(), "streams of callers are not generated"),
-        (method("changing"), good.clone(), "what streams is a query, and its name starts with Watch"),
-        (method("out").replace("WatchAll", "All"), good, "what streams is a query, and its name starts with Watch"),
+        (method("changing"), good.clone(), "what streams is a query, and its name starts with Watch or Export"),
+        (
+            method("out").replace("WatchAll", "All"),
+            good,
+            "what streams is a query, and its name starts with Watch or Export",
+        ),
         (method("out"), messages("", &format!("{cursor}{kind}")), parts),
         (method("out"), messages(cursor, kind), parts),
         (method("out"), messages(cursor, cursor), parts),

@@ -1,5 +1,6 @@
 //! Checks and associations as callers change them.
 
+use super::archive::seal::sealed_before;
 use super::domain::{Association, Check, CheckId};
 use super::plan::{Pace, issues};
 use super::service::{Healthchecks, missing, wrong};
@@ -216,6 +217,7 @@ impl Healthchecks {
         };
         if is_new {
             store.insert_association(&changed).await?;
+            store.insert_archive(changed.number, sealed_before(call.now)).await?;
         } else {
             store.save_association(&changed).await?;
         }

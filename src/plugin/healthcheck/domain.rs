@@ -213,6 +213,16 @@ impl RunKind {
             Self::Reported => 2,
         }
     }
+
+    /// Reads what [`Self::number`] made.
+    #[must_use]
+    pub fn numbered(number: i64) -> Self {
+        match number {
+            1 => Self::Wanted,
+            2 => Self::Reported,
+            _ => Self::Scheduled,
+        }
+    }
 }
 
 /// The id of a run says which it is, so that no index of ids is needed: the time for which it was due in milliseconds,

@@ -3,12 +3,13 @@
 use super::domain::{CheckId, Health, RunId, RunKind};
 use super::plan::Looked;
 use super::recorder::{Finished, Stored, record};
-use super::run_store::{Run, RunFilter};
+use super::run_store::Run;
+use super::runs::{Wanted, place};
 use super::service::{Healthchecks, missing, wrong};
 use super::state::Thresholds;
 use super::{HEARTBEAT, message, push, settings, status};
 use crate::access::{Call, Identity};
-use crate::contract::Page;
+use crate::contract::{Page, Paged};
 use crate::database::Timestamp;
 use crate::error::{Error, Result};
 use crate::plugin::catalog::domain::SystemId;
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 const MANAGE: &str = "healthcheck.healthcheck.manage";
 
 /// The runs in an overview.
-const RECENT: i64 = 25;
+const RECENT: usize = 25;
 
 /// The systems of a group are read so many at a time.
 const SYSTEMS_AT_ONCE: usize = 500;
@@ -31,46 +32,62 @@ const AT_ONCE: usize = 16;
 /// One call runs a check for at most so many systems.
 const WANTED_MAX: usize = 100;
 
+/// A page of runs with what was found ends early at this many bytes of it, as other pages do.
+const DETAIL_BYTES_MAX: usize = Page::BYTES_MAX;
+
+/// A page, how many there are in all, and where the next one starts.
+pub(super) type Found = (Vec<Run>, Option<i64>, Option<String>);
+
 /// Which part of the history is wanted.
-pub(super) struct Part {
-    filter: RunFilter,
-    oldest_first: bool,
-    limit: i64,
-    offset: i64,
+pub(super) trait Asked: Paged {
+    fn wanted(&self) -> Result<Wanted>;
 }
 
-macro_rules! part {
+macro_rules! asked {
     ($request:ty) => {
-        impl TryFrom<&$request> for Part {
-            type Error = Error;
-
-            fn try_from(request: &$request) -> Result<Self> {
-                let filter = RunFilter {
-                    check: request.configuration_id.as_deref().map(CheckId::parse).transpose()?,
-                    system: request.system_id.as_deref().map(SystemId::parse).transpose()?,
-                    from: request.start_date.as_ref().map_or(Timestamp(i64::MIN), Timestamp::of),
-                    to: request.end_date.as_ref().map_or(Timestamp(i64::MAX), Timestamp::of),
-                    status: message::health_of(request.status()),
+        impl Asked for $request {
+            fn wanted(&self) -> Result<Wanted> {
+                let number = |given: Option<i32>, default| {
+                    given.map_or(default, |given| usize::try_from(given).unwrap_or(default))
                 };
-                Ok(Self {
-                    filter,
-                    oldest_first: request.sort_order() == pb::SortOrder::Asc,
-                    limit: request.limit.unwrap_or(10).into(),
-                    offset: request.offset.unwrap_or(0).into(),
+                Ok(Wanted {
+                    check: self.configuration_id.as_deref().map(CheckId::parse).transpose()?,
+                    system: self.system_id.as_deref().map(SystemId::parse).transpose()?,
+                    from: self.start_date.as_ref().map_or(Timestamp(i64::MIN), Timestamp::of),
+                    to: self.end_date.as_ref().map_or(Timestamp(i64::MAX), Timestamp::of),
+                    status: message::health_of(self.status()),
+                    oldest_first: self.sort_order() == pb::SortOrder::Asc,
+                    skip: number(self.offset, 0),
+                    size: number(self.page_size.or(self.limit), 10),
+                    behind: None,
                 })
             }
         }
     };
 }
 
-part!(pb::GetHistoryRequest);
-part!(pb::GetDetailedHistoryRequest);
+asked!(pb::GetHistoryRequest);
+asked!(pb::GetDetailedHistoryRequest);
 
 impl Healthchecks {
-    pub(super) async fn history(&self, part: Part) -> Result<(Vec<Run>, i64)> {
-        let mut store = self.kernel.database.reader().await?;
-        let runs = store.runs(&part.filter, part.oldest_first, part.limit, part.offset).await?;
-        Ok((runs, store.count_runs(&part.filter).await?))
+    pub(super) async fn history(&self, request: &impl Asked, with_details: bool) -> Result<Found> {
+        let mut wanted = request.wanted()?;
+        wanted.behind = self.kernel.page(request)?.after.as_deref().and_then(place);
+        if wanted.behind.is_some() {
+            // The pages before have passed them over.
+            wanted.skip = 0;
+        }
+        let mut store = self.kernel.database.snapshot().await?;
+        let numbers = store.numbers(wanted.check, wanted.system).await?;
+        let mut page = store.page_of_runs(&wanted, numbers.as_deref()).await?;
+        if with_details {
+            store.add_details(&mut page.runs).await?;
+            page.fit(DETAIL_BYTES_MAX);
+        }
+        let total = store.total(&wanted, numbers.as_deref()).await?;
+        let next =
+            page.next.map(|(at, association)| self.kernel.pages.token(request, &format!("{}.{association}", at.0)));
+        Ok((page.runs, total, next))
     }
 
     pub(super) async fn status(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthStatus> {
@@ -121,15 +138,15 @@ impl Healthchecks {
     }
 
     pub(super) async fn overview(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthOverview> {
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let system = store.must_have_system(system).await?.id;
         let mut checks = vec![];
         for one in store.known(&[system], i64::MAX).await? {
             let runs = store.last_runs(one.number, RECENT).await?;
-            let recent = runs.into_iter().rev().map(|(at, health)| pb::RecentRun {
-                id: RunId { association: one.number, scheduled_at: at }.uuid().to_string(),
-                status: message::health(health),
-                timestamp: Some(at.message()),
+            let recent = runs.into_iter().rev().map(|run| pb::RecentRun {
+                id: RunId { association: one.number, scheduled_at: run.scheduled_at }.uuid().to_string(),
+                status: message::health(run.status),
+                timestamp: Some(run.scheduled_at.message()),
             });
             let thresholds = one.thresholds.as_deref().map(|text| message::thresholds(Thresholds::stored(Some(text))));
             checks.push(pb::CheckOverview {

@@ -245,7 +245,8 @@ fn plain_any(value: &prost_types::Value) -> serde_json::Value {
     serde_json::from_str(&encode::any_text(value)).unwrap_or_default()
 }
 
-fn object(text: &str) -> Option<prost_types::Struct> {
+/// JSON as a message has it; what is none is nothing.
+pub(super) fn object(text: &str) -> Option<prost_types::Struct> {
     let value = Value::parse(text.as_bytes(), STORED_JSON_DEPTH_MAX).ok()?;
     decode::object(&value, &mut decode::Decoder::default())
 }
@@ -256,7 +257,8 @@ fn any(value: &serde_json::Value) -> Option<prost_types::Value> {
     decode::any(&value, &mut decode::Decoder::default())
 }
 
-fn millis_of(micros: i64) -> f64 {
+/// Microseconds as milliseconds.
+pub(super) fn millis_of(micros: i64) -> f64 {
     millis(Duration::from_micros(u64::try_from(micros).unwrap_or_default()))
 }
 

@@ -1,25 +1,34 @@
 //! Health checks: what is looked at, what came of it, and how systems are.
 
+mod archive;
 mod checks;
 pub mod domain;
 mod history;
 mod lease_store;
 mod message;
+mod page_store;
+mod past;
 mod plan;
 mod push;
 mod recorder;
+mod retention;
 mod rules;
 mod run_store;
+mod runs;
+mod series;
 mod service;
 mod settings;
 mod state;
 mod status;
 mod store;
+mod transfer;
 mod vault;
 mod watch;
 
 use super::Kernel;
 use crate::contract::{Mount, generated};
+pub(crate) use archive::seal::{seal_some, sealed_before};
+pub(crate) use archive::sweep::{Swept, sweep_some};
 pub use lease_store::{LEASE_US, Lease, SHARDS};
 pub use plan::{Looked, Plan, millis};
 pub use recorder::{Finished, record, shard_of};

@@ -1,6 +1,9 @@
 //! Runs into the database: a batch is one transaction, with the status that follows from each run, the incidents that it
 //! opens and closes, and what those who watch are told.
 
+use super::archive::amend::Late;
+use super::archive::chunk::{Sample, hour_of};
+use super::archive::store::StatusChange;
 use super::domain::{CheckId, Health, IncidentPolicy, RunId, RunKind};
 use super::lease_store::{Lease, SHARDS};
 use super::run_store::{Judging, NewRun};
@@ -12,7 +15,7 @@ use crate::database::{Did, Timestamp, Writer};
 use crate::error::Result;
 use crate::plugin::Kernel;
 use crate::plugin::catalog::domain::SystemId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 /// What came of a run, on its way to the database.
@@ -81,39 +84,52 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
         one.scheduled_at = last.map_or(one.scheduled_at, |last| one.scheduled_at.max(Timestamp(last.0 + 1)));
     }
     let batch: Uuid = kernel.ids.next();
-    let rows: Vec<_> = finished.iter().map(new_run).collect();
-    let inserted: BTreeSet<_> =
-        store.insert_runs(&rows, batch).await?.into_iter().map(|(number, at)| (number, at.0)).collect();
+    let is_late = |one: &&Finished| judging.get(&one.association).is_some_and(|of| hour_of(one.scheduled_at) < of.upto);
+    let rows: Vec<_> = finished.iter().filter(|one| !is_late(one)).map(new_run).collect();
+    let inserted = store.insert_runs(&rows, batch).await?;
+    let mut inserted: BTreeSet<_> = inserted.into_iter().map(|(number, at)| (number, at.0)).collect();
+    let late: Vec<_> = finished.iter().filter(is_late).cloned().collect();
+    inserted.extend(store.add_late(late, now).await?);
     finished.retain(|one| inserted.contains(&(one.association, one.scheduled_at.0)));
     if finished.is_empty() {
         return Ok(vec![]);
     }
     let call = Call::by_server(PLUGIN, "runs health checks", now);
-    let mut changed = BTreeSet::new();
+    let (mut changed, mut changes) = (BTreeSet::new(), vec![]);
     let mut incidents = vec![];
     let mut saved = HashMap::new();
     for one in &finished {
         let Some(judged) = judging.get(&one.association) else { continue };
         let before = states.remove(&one.association);
         let grace = grace_us(&judged.strategy_id, judged.interval_s);
+        let silent_since = before.as_ref().filter(|state| state.status != Health::Unknown).map(|state| {
+            // The moment at which nobody knew any more.
+            Timestamp(state.last_judged_at.0.saturating_add(grace))
+        });
         let was = before.as_ref().map_or(Health::Unknown, |state| state.as_of(one.scheduled_at, grace));
         let thresholds = Thresholds::of(&judged.strategy_id, judged.thresholds.as_deref());
         let mut state = State::after(before, one.verdict, one.scheduled_at, thresholds, grace);
         if was != state.as_of(one.scheduled_at, grace) {
             changed.insert(judged.system_id);
         }
+        changes.extend(status_changes(one, silent_since, was, &state));
         incidents.extend(store.follow_with_incident(kernel, &call, judged, one, &mut state).await?);
         states.insert(one.association, state.clone());
         saved.insert(one.association, state);
     }
     store.save_states(&saved).await?;
+    store.insert_status_changes(&changes).await?;
+    let reported = finished.iter().filter(|one| one.kind == RunKind::Reported);
+    store.save_reports(&reported.map(|one| (one.association, one.scheduled_at)).collect::<Vec<_>>()).await?;
     for did in incidents {
         store.also(&did).await?;
     }
     for system in changed {
         store.also(&Did { plugin: STATUSES, ..call.did("status.changed", system) }).await?;
     }
+    crate::fault::reach("record.before_commit");
     store.commit(Did { plugin: RUNS, ..call.did("runs.created", batch) }).await?;
+    crate::fault::reach("record.after_commit");
     Ok(finished.into_iter().filter_map(|one| stored(one, &judging)).collect())
 }
 
@@ -126,6 +142,19 @@ fn may_be_stored(one: &Finished, judging: &HashMap<i64, Judging>, standing: Opti
         (None, _) => true,
     };
     is_due && holds
+}
+
+/// What a run changed about the status, to remember.
+fn status_changes(run: &Finished, silent_since: Option<Timestamp>, was: Health, state: &State) -> Vec<StatusChange> {
+    let association = run.association;
+    let fell_silent = silent_since.filter(|since| was == Health::Unknown && *since < run.scheduled_at);
+    let silence = fell_silent.map(|at| StatusChange { association, at, status: Health::Unknown });
+    let news = (state.status != was && state.last_judged_at >= run.scheduled_at).then_some(StatusChange {
+        association,
+        at: run.scheduled_at,
+        status: state.status,
+    });
+    silence.into_iter().chain(news).collect()
 }
 
 fn new_run(one: &Finished) -> NewRun {
@@ -152,6 +181,28 @@ fn stored(one: Finished, judging: &HashMap<i64, Judging>) -> Option<Stored> {
 }
 
 impl Writer {
+    /// Stores runs whose hours are sealed, and answers which were stored.
+    async fn add_late(&mut self, finished: Vec<Finished>, now: Timestamp) -> Result<Vec<(i64, i64)>> {
+        let mut by_association: BTreeMap<i64, Vec<Late>> = BTreeMap::new();
+        for one in finished {
+            let run = Sample { at: one.scheduled_at, kind: one.kind, status: one.verdict, latency_us: one.latency_us };
+            by_association.entry(one.association).or_default().push(Late { run, detail: one.detail });
+        }
+        let numbers: Vec<_> = by_association.keys().copied().collect();
+        if numbers.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut stored = vec![];
+        for mut owner in self.lock_owners(&numbers).await? {
+            let association = owner.archive.association;
+            let mut late = by_association.remove(&association).unwrap_or_default();
+            late.sort_by_key(|one| one.run.at);
+            let added = self.amend(&mut owner, late, now).await?.stored;
+            stored.extend(added.into_iter().map(|run| (association, run.at.0)));
+        }
+        Ok(stored)
+    }
+
     /// Opens, follows or resolves the incident of an association, by its policy.
     async fn follow_with_incident(
         &mut self,

@@ -28,16 +28,6 @@ pub(super) struct Run {
     pub system_id: SystemId,
 }
 
-/// Which runs are wanted.
-#[derive(Clone, Debug)]
-pub(super) struct RunFilter {
-    pub(super) check: Option<CheckId>,
-    pub(super) system: Option<SystemId>,
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
-    pub(super) status: Option<Health>,
-}
-
 /// What a run is judged by, and the state before it.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct Judging {
@@ -51,6 +41,15 @@ pub(super) struct Judging {
     pub(super) interval_s: i64,
     pub(super) thresholds: Option<String>,
     pub(super) incident_policy: Option<String>,
+    /// Hours before this one are sealed.
+    pub(super) upto: i64,
+}
+
+impl Judging {
+    /// How long it may be silent before nobody knows how it is.
+    pub(super) fn grace_us(&self) -> i64 {
+        super::state::grace_us(&self.strategy_id, self.interval_s)
+    }
 }
 
 /// An association with what is kept of its runs.
@@ -144,17 +143,6 @@ impl Reader {
         )
     }
 
-    /// The last runs of an association, newest first.
-    pub(super) async fn last_runs(&mut self, association: i64, limit: i64) -> Result<Vec<(Timestamp, Health)>> {
-        sql!(
-            self,
-            fetch_all as (Timestamp, Health),
-            "select scheduled_at, status from healthcheck_run where association = $1 order by scheduled_at desc limit $2",
-            association,
-            limit
-        )
-    }
-
     pub(super) async fn run(&mut self, association: i64, at: Timestamp) -> Result<Option<Run>> {
         sql!(
             self,
@@ -169,14 +157,13 @@ impl Reader {
 
     /// When the last report came, and for when the last run was due.
     pub(crate) async fn last_report(&mut self, association: i64) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
-        sql!(
+        let found = sql!(
             self,
-            fetch_one as (Option<Timestamp>, Option<Timestamp>),
-            "select (select scheduled_at from healthcheck_run where association = $1 and kind = 2
-                     order by scheduled_at desc limit 1),
-                    (select scheduled_at from healthcheck_run where association = $1 order by scheduled_at desc limit 1)",
+            fetch_optional as (Option<Timestamp>, Option<Timestamp>),
+            "select last_reported_at, last_run_at from healthcheck_state where association = $1",
             association
-        )
+        )?;
+        Ok(found.unwrap_or_default())
     }
 
     /// The runs that were stored together.
@@ -190,140 +177,6 @@ impl Reader {
             batch
         )
     }
-
-    /// Runs by time; the newest first unless it is asked for the oldest.
-    pub(super) async fn runs(&mut self, filter: &RunFilter, oldest: bool, limit: i64, offset: i64) -> Result<Vec<Run>> {
-        let mut numbers = vec![];
-        if filter.check.is_some() || filter.system.is_some() {
-            numbers = self.numbers(filter).await?;
-        }
-        if let [association] = numbers.as_slice() {
-            return self.runs_of_one(*association, filter, oldest, limit, offset).await;
-        }
-        let (all, numbers) = (filter.check.is_none() && filter.system.is_none(), json!(numbers).to_string());
-        if oldest {
-            sql!(
-                self,
-                fetch_all as Run,
-                {
-                    sqlite: "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-                             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                             where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                               and ($4 or run.association in (select value from json_each($5)))
-                             order by run.scheduled_at, run.association limit $6 offset $7",
-                    postgres: "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-                               from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                               where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                                 and ($4 or run.association in (select value::bigint from json_array_elements_text(cast($5 as json))))
-                               order by run.scheduled_at, run.association limit $6 offset $7",
-                },
-                filter.from,
-                filter.to,
-                filter.status,
-                all,
-                numbers,
-                limit,
-                offset
-            )
-        } else {
-            sql!(
-                self,
-                fetch_all as Run,
-                {
-                    sqlite: "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-                             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                             where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                               and ($4 or run.association in (select value from json_each($5)))
-                             order by run.scheduled_at desc, run.association desc limit $6 offset $7",
-                    postgres: "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-                               from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                               where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                                 and ($4 or run.association in (select value::bigint from json_array_elements_text(cast($5 as json))))
-                               order by run.scheduled_at desc, run.association desc limit $6 offset $7",
-                },
-                filter.from,
-                filter.to,
-                filter.status,
-                all,
-                numbers,
-                limit,
-                offset
-            )
-        }
-    }
-
-    async fn runs_of_one(
-        &mut self,
-        association: i64,
-        filter: &RunFilter,
-        oldest: bool,
-        limit: i64,
-        offset: i64,
-    ) -> Result<Vec<Run>> {
-        if oldest {
-            return sql!(
-                self,
-                fetch_all as Run,
-                "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-                 from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                 where run.association = $1 and run.scheduled_at >= $2 and run.scheduled_at <= $3
-                   and ($4 is null or run.status = $4)
-                 order by run.scheduled_at limit $5 offset $6",
-                association,
-                filter.from,
-                filter.to,
-                filter.status,
-                limit,
-                offset
-            );
-        }
-        sql!(
-            self,
-            fetch_all as Run,
-            "select run.association, run.scheduled_at, run.status, run.latency_us, run.detail, owner.check_id, owner.system_id
-             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-             where run.association = $1 and run.scheduled_at >= $2 and run.scheduled_at <= $3
-               and ($4 is null or run.status = $4)
-             order by run.scheduled_at desc limit $5 offset $6",
-            association,
-            filter.from,
-            filter.to,
-            filter.status,
-            limit,
-            offset
-        )
-    }
-
-    /// How many runs there are.
-    pub(super) async fn count_runs(&mut self, filter: &RunFilter) -> Result<i64> {
-        let all = filter.check.is_none() && filter.system.is_none();
-        let numbers = if all { vec![] } else { self.numbers(filter).await? };
-        let (count,) = sql!(
-            self,
-            fetch_one as (i64,),
-            {
-                sqlite: "select count(*) from healthcheck_run as run
-                         join healthcheck_association as owner on owner.number = run.association
-                         where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                           and ($4 or run.association in (select value from json_each($5)))",
-                postgres: "select count(*) from healthcheck_run as run
-                           join healthcheck_association as owner on owner.number = run.association
-                           where run.scheduled_at >= $1 and run.scheduled_at <= $2 and ($3 is null or run.status = $3)
-                             and ($4 or run.association in (select value::bigint from json_array_elements_text(cast($5 as json))))",
-            },
-            filter.from,
-            filter.to,
-            filter.status,
-            all,
-            json!(numbers).to_string()
-        )?;
-        Ok(count)
-    }
-
-    async fn numbers(&mut self, filter: &RunFilter) -> Result<Vec<i64>> {
-        let found = self.associations(0, filter.system, filter.check, i64::MAX).await?;
-        Ok(found.into_iter().map(|association| association.number).collect())
-    }
 }
 
 impl Writer {
@@ -333,15 +186,17 @@ impl Writer {
             self,
             fetch_all as Judging,
             {
-                sqlite: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy
+                sqlite: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy, upto
                          from healthcheck_association as association
                          join healthcheck_check as check_ on check_.id = association.check_id
+                         join healthcheck_archive as archive on archive.association = number
                          where number in (select value from json_each($1))",
-                postgres: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy
+                postgres: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy, upto
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
+                           join healthcheck_archive as archive on archive.association = number
                            where number in (select value::bigint from json_array_elements_text(cast($1 as json)))
-                           order by number for update of association",
+                           order by number for update of association, archive",
             },
             json!(numbers).to_string()
         )?;
@@ -388,6 +243,22 @@ impl Writer {
             },
             Value::Array(rows).to_string(),
             batch
+        )
+    }
+
+    /// When the last reports of these came.
+    pub(super) async fn save_reports(&mut self, reports: &[(i64, Timestamp)]) -> Result<u64> {
+        let row = |(association, at): &(i64, Timestamp)| json!([association, at.0]);
+        sql!(
+            self,
+            execute,
+            {
+                sqlite: "update healthcheck_state set last_reported_at = max(coalesce(last_reported_at, 0), value ->> 1)
+                         from json_each($1) where association = value ->> 0",
+                postgres: "update healthcheck_state set last_reported_at = greatest(last_reported_at, (value ->> 1)::bigint)
+                           from json_array_elements(cast($1 as json)) as rows (value) where association = (value ->> 0)::bigint",
+            },
+            Value::Array(reports.iter().map(row).collect()).to_string()
         )
     }
 

@@ -2,6 +2,7 @@
 
 use super::domain::{CheckId, RunId};
 use super::message;
+use super::past::{Asked, Chart, detailed};
 use super::plan::issues;
 use super::store::number_after;
 use super::watch::{Runs, Statuses, Wish};
@@ -36,6 +37,7 @@ impl Healthchecks {
 impl HealthcheckService for Healthchecks {
     type WatchStatusStream = Messages<pb::WatchStatusResponse>;
     type WatchRunsStream = Messages<pb::WatchRunsResponse>;
+    type ExportRunsStream = Messages<pb::ExportRunsResponse>;
 
     async fn watch_status(&self, request: Request<pb::WatchStatusRequest>) -> Reply<Self::WatchStatusStream> {
         let (_, request) = Call::open(request)?;
@@ -195,8 +197,8 @@ impl HealthcheckService for Healthchecks {
 
     async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Reply<pb::GetHistoryResponse> {
         let (_, request) = Call::open(request)?;
-        let (runs, total) = self.history((&request).try_into()?).await?;
-        reply(pb::GetHistoryResponse { runs: runs.iter().map(message::run).collect(), total })
+        let (runs, total, next_page_token) = self.history(&request, false).await?;
+        reply(pb::GetHistoryResponse { runs: runs.iter().map(message::run).collect(), total, next_page_token })
     }
 
     async fn get_detailed_history(
@@ -204,16 +206,115 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetDetailedHistoryRequest>,
     ) -> Reply<pb::GetDetailedHistoryResponse> {
         let (_, request) = Call::open(request)?;
-        let (runs, total) = self.history((&request).try_into()?).await?;
-        reply(pb::GetDetailedHistoryResponse { runs: runs.iter().map(message::run_detail).collect(), total })
+        let (runs, total, next_page_token) = self.history(&request, true).await?;
+        let runs = runs.iter().map(message::run_detail).collect();
+        reply(pb::GetDetailedHistoryResponse { runs, total, next_page_token })
     }
 
     async fn get_run_by_id(&self, request: Request<pb::GetRunByIdRequest>) -> Reply<pb::GetRunByIdResponse> {
         let (_, request) = Call::open(request)?;
         let missing = || Error::NotFound(format!("Run not found: {}", request.run_id));
         let id = Uuid::try_parse(&request.run_id).ok().and_then(RunId::parse).ok_or_else(missing)?;
-        let found = self.kernel.database.reader().await?.run(id.association, id.scheduled_at).await?;
+        let found = self.kernel.database.snapshot().await?.any_run(id.association, id.scheduled_at).await?;
         reply(pb::GetRunByIdResponse { run: Some(message::run_detail(&found.ok_or_else(missing)?)) })
+    }
+
+    async fn get_aggregated_history(
+        &self,
+        request: Request<pb::GetAggregatedHistoryRequest>,
+    ) -> Reply<pb::GetAggregatedHistoryResponse> {
+        let (call, request) = Call::open(request)?;
+        let asked = Asked {
+            system_id: &request.system_id,
+            configuration_id: &request.configuration_id,
+            start_date: request.start_date.as_ref(),
+            end_date: request.end_date.as_ref(),
+            target_points: request.target_points,
+            bucket_size: request.bucket_size(),
+            time_zone: request.time_zone.as_deref(),
+        };
+        let chart = self.chart(&call, &asked).await?;
+        reply(pb::GetAggregatedHistoryResponse {
+            buckets: chart.buckets().map(|(bucket, _)| bucket).collect(),
+            bucket_interval_seconds: chart.interval_seconds(),
+            resolution: chart.resolution(),
+            sources: chart.sources(),
+            percentile_error: Chart::error(),
+            approximate_before: chart.approximate_before(),
+        })
+    }
+
+    async fn get_detailed_aggregated_history(
+        &self,
+        request: Request<pb::GetDetailedAggregatedHistoryRequest>,
+    ) -> Reply<pb::GetDetailedAggregatedHistoryResponse> {
+        let (call, request) = Call::open(request)?;
+        let asked = Asked {
+            system_id: &request.system_id,
+            configuration_id: &request.configuration_id,
+            start_date: request.start_date.as_ref(),
+            end_date: request.end_date.as_ref(),
+            target_points: request.target_points,
+            bucket_size: request.bucket_size(),
+            time_zone: request.time_zone.as_deref(),
+        };
+        let chart = self.chart(&call, &asked).await?;
+        reply(pb::GetDetailedAggregatedHistoryResponse {
+            buckets: chart.buckets().map(|(bucket, tally)| detailed(bucket, tally)).collect(),
+            bucket_interval_seconds: chart.interval_seconds(),
+            resolution: chart.resolution(),
+            sources: chart.sources(),
+            percentile_error: Chart::error(),
+            approximate_before: chart.approximate_before(),
+        })
+    }
+
+    async fn get_availability_stats(
+        &self,
+        request: Request<pb::GetAvailabilityStatsRequest>,
+    ) -> Reply<pb::GetAvailabilityStatsResponse> {
+        let (call, request) = Call::open(request)?;
+        reply(self.availability(&call, &request.configuration_id, &request.system_id).await?)
+    }
+
+    async fn get_uptime(&self, request: Request<pb::GetUptimeRequest>) -> Reply<pb::GetUptimeResponse> {
+        let (call, request) = Call::open(request)?;
+        reply(self.uptime(&call, &request).await?)
+    }
+
+    async fn get_status_changes(
+        &self,
+        request: Request<pb::GetStatusChangesRequest>,
+    ) -> Reply<pb::GetStatusChangesResponse> {
+        let (_, request) = Call::open(request)?;
+        reply(self.status_changes(&request).await?)
+    }
+
+    async fn get_retention_config(
+        &self,
+        request: Request<pb::GetRetentionConfigRequest>,
+    ) -> Reply<pb::GetRetentionConfigResponse> {
+        let (_, request) = Call::open(request)?;
+        let retention_config = self.retention(&request.configuration_id, &request.system_id).await?;
+        reply(pb::GetRetentionConfigResponse { retention_config })
+    }
+
+    async fn update_retention_config(
+        &self,
+        request: Request<pb::UpdateRetentionConfigRequest>,
+    ) -> Reply<pb::UpdateRetentionConfigResponse> {
+        let (call, request) = Call::open(request)?;
+        reply(pb::UpdateRetentionConfigResponse { retention_config: self.keep_for(&call, request).await? })
+    }
+
+    async fn export_runs(&self, request: Request<pb::ExportRunsRequest>) -> Reply<Self::ExportRunsStream> {
+        let (_, request) = Call::open(request)?;
+        reply(self.export(request).await?)
+    }
+
+    async fn import_runs(&self, request: Request<pb::ImportRunsRequest>) -> Reply<pb::ImportRunsResponse> {
+        let (call, request) = Call::open(request)?;
+        reply(self.import(&call, request).await?)
     }
 
     async fn get_system_health_status(

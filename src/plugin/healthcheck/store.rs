@@ -191,6 +191,17 @@ impl Reader {
         )
     }
 
+    /// For how long the history of an association is kept, JSON.
+    pub(super) async fn retention(&mut self, association: i64) -> Result<Option<String>> {
+        let found = sql!(
+            self,
+            fetch_optional as (Option<String>,),
+            "select retention from healthcheck_association where number = $1",
+            association
+        )?;
+        Ok(found.and_then(|(text,)| text))
+    }
+
     pub(super) async fn count_associations(&mut self, system: SystemId) -> Result<i64> {
         let (count,) = sql!(
             self,
@@ -317,6 +328,16 @@ impl Writer {
             &changed.thresholds,
             &changed.incident_policy,
             changed.updated_at
+        )
+    }
+
+    pub(super) async fn save_retention(&mut self, association: i64, retention: Option<&str>) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update healthcheck_association set retention = $2 where number = $1",
+            association,
+            retention
         )
     }
 

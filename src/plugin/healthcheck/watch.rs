@@ -56,6 +56,8 @@ pub(super) struct Runs;
 
 impl Watched for Runs {
     const PLUGIN: &'static str = RUNS;
+    // Runs of an hour move into a chunk some time after its end, and a long one is stored late: no sooner than this.
+    const REACHES_BACK_US: i64 = 9 * 60 * 1_000_000;
     type Resource = pb::WatchRunsResponse;
     type Message = pb::WatchRunsResponse;
 

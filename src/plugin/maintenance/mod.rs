@@ -7,6 +7,7 @@ mod message;
 mod recurrence;
 mod series_store;
 mod service;
+mod span_store;
 mod store;
 mod watch;
 
