@@ -34,6 +34,8 @@ mod flood;
 mod floods;
 mod frames;
 mod fuzz;
+mod history;
+mod history_model;
 mod hostile;
 mod house;
 mod idempotency;

@@ -233,7 +233,8 @@ impl Fixture {
             "healthcheck.getStrategies"
             | "healthcheck.getHealthChecks"
             | "healthcheck.watchStatus"
-            | "healthcheck.watchRuns" => json!({}),
+            | "healthcheck.watchRuns"
+            | "healthcheck.exportRuns" => json!({}),
             "healthcheck.listHealthChecks" => json!({"pageSize": 1, "strategyId": "tcp", "nameContains": "P"}),
             "healthcheck.getConfiguration" => json!({"id": self.check}),
             "healthcheck.createConfiguration" => json!({
@@ -267,6 +268,26 @@ impl Fixture {
             }),
             "healthcheck.disassociateSystem" => json!({"systemId": self.system, "configId": self.left_check}),
             "healthcheck.getRunById" => json!({"runId": self.run}),
+            "healthcheck.getAggregatedHistory" | "healthcheck.getDetailedAggregatedHistory" => json!({
+                "systemId": self.system, "configurationId": self.check, "targetPoints": 10,
+                "startDate": "2026-01-05T14:00:00Z", "endDate": "2026-01-05T15:00:00Z"
+            }),
+            "healthcheck.getAvailabilityStats" | "healthcheck.getRetentionConfig" => {
+                json!({"systemId": self.system, "configurationId": self.check})
+            }
+            "healthcheck.getUptime" => json!({"systemId": self.system, "startDate": "2026-01-05T14:00:00+00:00"}),
+            "healthcheck.getStatusChanges" => json!({"systemId": self.system, "pageSize": 2}),
+            "healthcheck.updateRetentionConfig" => json!({
+                "systemId": self.system, "configurationId": self.check,
+                "retentionConfig": {"rawRetentionDays": 1, "hourlyRetentionDays": 8}
+            }),
+            "healthcheck.importRuns" => json!({
+                "systemId": self.system, "configurationId": self.check,
+                "runs": [
+                    {"timestamp": "2026-01-04T10:00:00.500Z", "status": "unhealthy", "latencyMs": 12.5, "result": {"message": "no"}},
+                    {"timestamp": "2026-01-04T10:01:00Z", "status": "healthy"}
+                ]
+            }),
             "healthcheck.testHealthCheck" => {
                 json!({"strategyId": "tcp", "config": {"host": "127.0.0.1", "port": 1}, "timeoutMs": 1000})
             }

@@ -183,8 +183,13 @@ impl Writer {
     ) -> Result<BTreeSet<i64>> {
         let open: BTreeSet<_> = chunks.iter().map(|chunk| chunk.at).collect();
         let archive = &owner.archive;
-        let mut closed: BTreeSet<_> =
-            tallied.keys().copied().filter(|hour| *hour < archive.raw_from && !open.contains(hour)).collect();
+        let mut closed = BTreeSet::new();
+        for (hour, tally) in tallied.iter().filter(|(hour, _)| **hour < archive.raw_from && !open.contains(hour)) {
+            // Without runs it is an hour in which a verdict of before stands.
+            if tally_of(tally)?.counts().all() > 0 {
+                closed.insert(*hour);
+            }
+        }
         if group.first < archive.hour_from {
             let (first, end) = (day_of_hour(group.first), day_of_hour(group.last) + 1);
             let known = self.hours(archive.association, first * DAY_HOURS, end * DAY_HOURS).await?;

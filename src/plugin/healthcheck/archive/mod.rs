@@ -14,3 +14,4 @@ pub(super) mod sum;
 pub(super) mod sweep;
 mod sweep_store;
 pub(super) mod tally;
+mod write_store;

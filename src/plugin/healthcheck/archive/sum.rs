@@ -111,7 +111,7 @@ impl Reader {
     ) -> Result<(Vec<Tally>, BTreeSet<Source>)> {
         let mut buckets = vec![Tally::default(); edges.len()];
         let mut sources = BTreeSet::new();
-        let (from, to) = (edges.first(), edges.last().min(now));
+        let (from, to) = (edges.first(), edges.last().min(Timestamp(now.0 + 1)));
         let mut at = from;
         if !edges.is_from_runs() {
             let (days_from, days_until, hours_until) = edges.tiers(owner);
