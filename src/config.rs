@@ -104,6 +104,13 @@ pub fn planned_fault() -> Option<String> {
     environment("CHECKMATE_DIE_AT").ok().flatten()
 }
 
+/// By how much the clock is ahead, in tests of debug builds: hours are over when the test wants it.
+#[must_use]
+pub fn planned_ahead() -> Option<Duration> {
+    let seconds = environment("CHECKMATE_CLOCK_AHEAD_S").ok().flatten()?.parse().ok()?;
+    cfg!(debug_assertions).then(|| Duration::from_secs(seconds))
+}
+
 /// An environment variable; the error of one that is not UTF-8 does not repeat it.
 fn environment(name: &str) -> Result<Option<String>> {
     #[expect(clippy::disallowed_methods, reason = "the one home of the environment")]

@@ -23,6 +23,14 @@ impl Clock {
         Self { now: Arc::new(now), elapsed: Arc::new(move || started.elapsed()) }
     }
 
+    /// The clock of the machine as it will be then.
+    #[must_use]
+    pub fn ahead(by: Duration) -> Self {
+        let system = Self::system();
+        let micros = i64::try_from(by.as_micros()).unwrap_or_default();
+        Self { now: Arc::new(move || Timestamp(system.now().0.saturating_add(micros))), ..Self::system() }
+    }
+
     /// A clock that tells what the function says.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(now);

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::app::App;
-use crate::config::{Config, planned_fault};
+use crate::config::{Config, planned_ahead, planned_fault};
 use crate::world::Clock;
 use anyhow::Context;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +19,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     // Starting may mean waiting for PostgreSQL.
-    let starting = Box::pin(App::start(config, listener, Clock::system()));
+    let clock = planned_ahead().map_or_else(Clock::system, Clock::ahead);
+    let starting = Box::pin(App::start(config, listener, clock));
     let started = stop.run_until_cancelled(starting).await;
     let Some(mut app) = started.transpose()? else { return Ok(()) };
     let address = app.address();

@@ -87,7 +87,7 @@ impl Model {
         let (mut new, mut known) = (0, 0);
         for place in 0..count {
             let jitter = chance.below(3) * chance.below(20_000) * 1_000;
-            let at = (around + place * MINUTE + jitter).min(self.now);
+            let at = (around + place * MINUTE + jitter).min(self.now) / 1_000 * 1_000;
             let status = ["healthy", "healthy", "healthy", "degraded", "unhealthy", "unknown"]
                 [usize::try_from(chance.below(6)).unwrap()];
             let latency_ms =

@@ -35,6 +35,7 @@ mod floods;
 mod frames;
 mod fuzz;
 mod history;
+mod history_kill;
 mod history_model;
 mod hostile;
 mod house;

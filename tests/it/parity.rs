@@ -92,7 +92,7 @@ pub fn comparable(value: &Value) -> Value {
         Value::Object(entries) => {
             let key = |key: &String| comparable(&key.as_str().into()).as_str().unwrap().to_owned();
             // How long a look took is another each time.
-            let is_measured = |name: &str| matches!(name, "latencyMs" | "connectionTimeMs");
+            let is_measured = |name: &str| name.ends_with("atencyMs") || name == "connectionTimeMs";
             let shown = |name: &str, value: &Value| if is_measured(name) { "<ms>".into() } else { comparable(value) };
             entries.iter().map(|(name, value)| (key(name), shown(name, value))).collect()
         }
