@@ -1,8 +1,9 @@
 //! Looking at an SQLite file before anything writes to it: what is not ours, or not whole, stays as it is.
 
+use super::migrate::{APPLIED, Applied, are_ours};
 use super::{beside, closed};
 use crate::error::{Error, Result};
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -44,6 +45,7 @@ pub(super) async fn examine(path: &Path) -> Result<()> {
     match found {
         Found::Ours => Ok(()),
         Found::Foreign => Err(Error::Refused(format!("{shown} is a database of another program"))),
+        Found::Unfit(why) => Err(why),
         Found::Damaged(why) => Err(damaged(path, &why)),
     }
 }
@@ -51,22 +53,47 @@ pub(super) async fn examine(path: &Path) -> Result<()> {
 enum Found {
     Ours,
     Foreign,
+    /// Ours, but of a release that this binary does not know.
+    Unfit(Error),
     Damaged(String),
 }
 
+/// Reads only: opening it to write would already change its header.
 async fn look(path: &Path) -> Result<Found, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
     let mut connection = options.connect().await?;
-    let tables = "select count(*), coalesce(sum(name = '_sqlx_migrations'), 0) from sqlite_master where type = 'table'";
-    let found = match sqlx::query_as::<_, (i64, i64)>(tables).fetch_one(&mut connection).await? {
-        (0, _) | (_, 1) => {
+    let found = match whose(&mut connection).await? {
+        Found::Ours => {
             let (result,): (String,) = sqlx::query_as("pragma quick_check(1)").fetch_one(&mut connection).await?;
             if result == "ok" { Found::Ours } else { Found::Damaged(result) }
         }
-        _ => Found::Foreign,
+        other => other,
     };
     connection.close().await?;
     Ok(found)
+}
+
+/// Whose a database is. Every program that stands on sqlx has a table of this name: ours has our migrations in it.
+async fn whose(connection: &mut SqliteConnection) -> Result<Found, sqlx::Error> {
+    let tables = "select count(*), (select count(*) from pragma_table_info('_sqlx_migrations')
+                  where name in ('version', 'checksum')) from sqlite_master where type = 'table'";
+    let (tables, columns): (i64, i64) = sqlx::query_as(tables).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(Found::Ours);
+    }
+    if columns != 2 {
+        return Ok(Found::Foreign);
+    }
+    let applied: Vec<Applied> = sqlx::query_as(APPLIED).fetch_all(connection).await?;
+    if applied.is_empty() && tables == 1 {
+        // A first start was ended before its first migration.
+        return Ok(Found::Ours);
+    }
+    Ok(match are_ours(&applied) {
+        Ok(true) => Found::Ours,
+        Ok(false) => Found::Foreign,
+        Err(why) => Found::Unfit(why),
+    })
 }
 
 /// The size of a page, from the header; none if it is no SQLite file.

@@ -36,9 +36,7 @@ impl Database {
                 return newer(version);
             }
             if let MigrateError::VersionMismatch(version) = why {
-                return Error::Refused(format!(
-                    "migration {version} was applied with another content; this is not a database of these releases"
-                ));
+                return altered(version);
             }
             Error::Refused(format!("migrating failed: {why}"))
         })
@@ -53,7 +51,7 @@ impl Database {
                 if exists == 0 {
                     return Ok(Schema::Behind);
                 }
-                sqlx::query_as::<_, (i64,)>(APPLIED).fetch_all(write).await?
+                sqlx::query_as::<_, Applied>(APPLIED).fetch_all(write).await?
             }
             Pools::Postgres { pool, .. } => {
                 let known = "select count(*) from pg_tables
@@ -62,18 +60,41 @@ impl Database {
                 if exists == 0 {
                     return Ok(Schema::Behind);
                 }
-                sqlx::query_as::<_, (i64,)>(APPLIED).fetch_all(pool).await?
+                sqlx::query_as::<_, Applied>(APPLIED).fetch_all(pool).await?
             }
         };
-        if let Some((version,)) = applied.iter().find(|(version,)| !MIGRATIONS.version_exists(*version)) {
+        if let Some((version, _)) = applied.iter().find(|(version, _)| !MIGRATIONS.version_exists(*version)) {
             return Err(newer(*version));
         }
-        let missing = MIGRATIONS.iter().any(|ours| !applied.contains(&(ours.version,)));
+        let missing = MIGRATIONS.iter().any(|ours| !applied.iter().any(|(version, _)| *version == ours.version));
         Ok(if missing { Schema::Behind } else { Schema::Current })
     }
 }
 
-const APPLIED: &str = "select version from _sqlx_migrations order by version";
+pub(super) const APPLIED: &str = "select version, checksum from _sqlx_migrations order by version";
+
+/// A migration that was applied: its version and its checksum.
+pub(super) type Applied = (i64, Vec<u8>);
+
+/// Whether migrations are those of these releases. Refuses those that only begin so.
+pub(super) fn are_ours(applied: &[Applied]) -> Result<bool> {
+    let ours = |version: i64| MIGRATIONS.iter().find(|ours| ours.version == version);
+    let is_same = |(version, checksum): &Applied| ours(*version).map(|ours| ours.checksum.as_ref() == checksum);
+    if !applied.iter().any(|one| is_same(one) == Some(true)) {
+        return Ok(false);
+    }
+    match applied.iter().find(|one| is_same(one) != Some(true)) {
+        None => Ok(true),
+        Some((version, _)) if ours(*version).is_some() => Err(altered(*version)),
+        Some((version, _)) => Err(newer(*version)),
+    }
+}
+
+fn altered(version: i64) -> Error {
+    Error::Refused(format!(
+        "migration {version} was applied with another content; this is not a database of these releases"
+    ))
+}
 
 fn newer(version: i64) -> Error {
     Error::Refused(format!(

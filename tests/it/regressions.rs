@@ -4,6 +4,7 @@ use crate::raw::Raw;
 use crate::server::{Answer, Server, is_postgres};
 use serde_json::json;
 use sqlx::Connection;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -168,27 +169,98 @@ async fn a_link_to_a_database_is_the_same_database() {
     assert!(refusal.err().unwrap().to_string().starts_with("another server is running on "));
 }
 
+/// What sqlx keeps in every database that it migrates.
+const SQLX: &str = "create table _sqlx_migrations (version bigint primary key, description text not null,
+    installed_on timestamp not null default current_timestamp, success boolean not null, checksum blob not null,
+    execution_time bigint not null)";
+
+/// A file made by these statements, in the journal mode that SQLite has by default.
+async fn file_of(folder: &Path, statements: &[&'static str]) -> PathBuf {
+    let file = folder.join("other.db");
+    let mut other = sqlx::SqliteConnection::connect(&format!("sqlite://{}?mode=rwc", file.display())).await.unwrap();
+    for statement in statements {
+        sqlx::raw_sql(*statement).execute(&mut other).await.unwrap();
+    }
+    other.close().await.unwrap();
+    file
+}
+
+/// A start on a file.
+async fn start_on(file: &Path) -> checkmate::error::Result<checkmate::app::App> {
+    let template = Server::start().await;
+    let database = format!("sqlite://{}", file.display()).into();
+    let config = checkmate::config::Config { database, ..template.config.clone() };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    checkmate::app::App::start(config, listener, checkmate::world::Clock::system()).await
+}
+
+/// Even the journal mode, which stands in the header, is left as it was.
+async fn left_alone(file: &Path, says: &str) {
+    let before = std::fs::read(file).unwrap();
+    let refusal = start_on(file).await.err().unwrap_or_else(|| panic!("it starts instead of saying {says}"));
+    assert!(refusal.to_string().contains(says), "{refusal}");
+    assert!(std::fs::read(file).unwrap() == before, "{says}: the file is untouched");
+}
+
 #[tokio::test]
 async fn a_database_of_another_program_is_left_alone() {
     if is_postgres() {
         return;
     }
+    const THEIRS: &str = "create table theirs (id integer)";
+    const FIRST: &str = "insert into _sqlx_migrations values (1, 'first', 0, true, x'00', 0)";
+    const DATED: &str = "insert into _sqlx_migrations values (20260101000000, 'first', 0, true, x'00', 0)";
+    let programs: [&[&str]; 5] = [
+        &[THEIRS],
+        // Of sqlx as well: numbered as ours, by date, not begun; and one that only has the name.
+        &[THEIRS, SQLX, FIRST],
+        &[THEIRS, SQLX, DATED],
+        &[THEIRS, SQLX],
+        &[THEIRS, "create table _sqlx_migrations (name text)"],
+    ];
+    for statements in programs {
+        let folder = tempfile::tempdir().unwrap();
+        left_alone(&file_of(folder.path(), statements).await, "is a database of another program").await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_other_releases_is_left_alone() {
+    if is_postgres() {
+        return;
+    }
+    for (change, says) in [
+        (
+            "insert into _sqlx_migrations select 990001, '', 0, success, checksum, 0 from _sqlx_migrations limit 1",
+            "newer",
+        ),
+        (
+            "update _sqlx_migrations set checksum = x'00' where version = 2",
+            "migration 2 was applied with another content",
+        ),
+    ] {
+        let server = Server::start().await;
+        let file = server.folder().join("checkmate.db");
+        let server = server.restart_with(|config| config.database = format!("sqlite://{}.new", file.display()).into());
+        let server = server.await;
+        let mut ours = sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        for statement in ["pragma journal_mode = delete", change] {
+            sqlx::raw_sql(statement).execute(&mut ours).await.unwrap();
+        }
+        ours.close().await.unwrap();
+        left_alone(&file, says).await;
+        drop(server);
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_that_ended_before_its_first_migration_is_begun_anew() {
+    if is_postgres() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("other.db");
-    let url = format!("sqlite://{}?mode=rwc", file.display());
-    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("create table theirs (id integer)").execute(&mut other).await.unwrap();
-    other.close().await.unwrap();
-    let before = std::fs::read(&file).unwrap();
-    let template = Server::start().await;
-    let config = checkmate::config::Config {
-        database: format!("sqlite://{}", file.display()).into(),
-        ..template.config.clone()
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refusal = checkmate::app::App::start(config, listener, checkmate::world::Clock::system()).await.err().unwrap();
-    assert!(refusal.to_string().ends_with("is a database of another program"), "{refusal}");
-    assert!(std::fs::read(&file).unwrap() == before, "the file is untouched");
+    let file = file_of(folder.path(), &[SQLX]).await;
+    assert!(start_on(&file).await.unwrap().take_bootstrap().is_some());
 }
 
 /// A connection that says nothing, or half of something, holds its place for as long as a head may take, and no longer.
