@@ -1,7 +1,13 @@
 //! Deadlines, preferences and disconnects while the server has more to do than it can.
 
-use crate::server::{Answer, Caller, Server};
+use crate::child::metric;
+use crate::cluster::until;
+use crate::dynamic;
+use crate::raw::Raw;
+use crate::server::{Answer, Caller, Server, is_postgres};
+use crate::wire;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use std::time::{Duration, Instant};
 use tonic::Code;
 
@@ -77,7 +83,7 @@ async fn deadlines_and_preferences_hold_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_away_cancels_a_query_and_never_half_of_a_mutation() {
+async fn who_goes_away_never_leaves_half_of_a_mutation() {
     let server = Server::start().await;
     let burden = burden(&server, 6).await;
     let mut calls = tokio::task::JoinSet::new();
@@ -112,13 +118,66 @@ async fn who_goes_away_cancels_a_query_and_never_half_of_a_mutation() {
 
 /// Waits until nothing is being answered but the question itself.
 async fn in_flight_is_over(admin: &Caller) {
-    let asked = Instant::now();
-    loop {
-        let text = admin.get("/metrics").await.text;
-        if text.lines().any(|line| line == "checkmate_requests_in_flight 1") {
-            return;
-        }
-        assert!(asked.elapsed() < SLACK * 2, "queries of callers who are gone still run");
-        tokio::task::yield_now().await;
+    until("nobody is being answered", SLACK * 2, async || metric(admin, "requests_in_flight").await == 1).await;
+}
+
+/// PostgreSQL ends a statement that waits for a lock after 1.5 s: what ends well before was given up by us.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How many statements wait for a lock on the systems.
+async fn waiting(raw: &mut Raw) -> i64 {
+    raw.count("select count(*) from pg_locks where not granted and relation = 'catalog_system'::regclass").await
+}
+
+/// Goes away when a call waits for the database; how long its connection is busy after that.
+async fn busy_without_caller(admin: &Caller, raw: &mut Raw, call: impl Future) -> Duration {
+    until("PostgreSQL has ended the one before", SLACK, async || waiting(raw).await == 0).await;
+    tokio::select! {
+        _ = call => panic!("it is answered, though its table is locked"),
+        _ = until("it waits for the table", SLACK, async || waiting(raw).await == 1) => {}
     }
+    until("nothing is busy", SLACK, async || metric(admin, "database_connections_busy").await == 0).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_cancels_a_query() {
+    if !is_postgres() {
+        return;
+    }
+    let server = Server::start().await;
+    let admin = server.admin();
+    let (url, mut raw) = (&*server.config.database, Raw::open(&server.config.database).await);
+    let mut other = sqlx::PgConnection::connect(url).await.unwrap();
+    let mut locking = other.begin().await.unwrap();
+    sqlx::query("lock table catalog_system in access exclusive mode").execute(&mut *locking).await.unwrap();
+
+    let anew = ("cache-control", "no-cache");
+    let get = async || admin.request("GET", "/api/catalog/getSystems").header(anew.0, anew.1).send().await;
+    let batch = json!({"getGroups": {}, "getSystems": {}});
+    let batch = async || admin.request("POST", "/api/catalog/").header(anew.0, anew.1).json(&batch).send().await;
+    // Its connection stays: only the stream is reset.
+    let channel = wire::channel(&server.url).await;
+    let stream = async || {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let mut request = wire::with_key(&admin, dynamic::request(wire::GET_SYSTEMS, &json!({})));
+        request.metadata_mut().insert(anew.0, anew.1.parse().unwrap());
+        let codec = dynamic::DynamicCodec::of(wire::GET_SYSTEMS);
+        client.unary(request, wire::GET_SYSTEMS.parse().unwrap(), codec).await
+    };
+    let input = json!({});
+    let connection = async || admin.grpc_with("catalog.getSystems", &input, &[anew]).await;
+    for (way, took) in [
+        ("GET", busy_without_caller(&admin, &mut raw, get()).await),
+        ("a batch", busy_without_caller(&admin, &mut raw, batch()).await),
+        ("a stream of gRPC", busy_without_caller(&admin, &mut raw, stream()).await),
+        ("a connection of gRPC", busy_without_caller(&admin, &mut raw, connection()).await),
+    ] {
+        assert!(took < GIVEN_UP_WITHIN, "{way}: its query went on for {took:?}");
+    }
+    // A mutation is finished: this is also how it looks if nothing is given up.
+    let mutation = admin.json("catalog.createSystem", json!({"name": "x"}));
+    let took = busy_without_caller(&admin, &mut raw, mutation).await;
+    assert!(took > GIVEN_UP_WITHIN, "a mutation was given up after {took:?}");
+    drop(locking);
 }
