@@ -3,6 +3,7 @@
 //!
 //! What happened is written down and judged afterwards, by a judge that is itself tested with planted lies.
 
+use crate::cluster::until;
 use crate::server::{database_url, is_postgres};
 use checkmate::database::{Changes, Database, Location};
 use serde_json::{Value, json};
@@ -17,8 +18,12 @@ use std::time::{Duration, Instant};
 /// What other replicas may not know yet (design.md section 6).
 const BOUND: Duration = Duration::from_secs(2);
 
-/// How long the random part takes.
+/// How long the random part takes, and how long if little happens: on a busy machine with a slow disk a key takes seconds.
 const LASTS: Duration = Duration::from_secs(8);
+const LASTS_MAX: Duration = Duration::from_secs(60);
+
+/// So many keys are revoked, and so often one of them is refused, or nothing can be said.
+const ENOUGH: usize = 6;
 
 /// Something that was acknowledged.
 #[derive(Clone, Debug)]
@@ -32,8 +37,24 @@ struct Fact {
 enum What {
     Created(String),
     Deleted(String),
-    KeyDeleted(String),
+    /// A key that is good for nothing from then on, in one of these ways.
+    Revoked(Revocation, String),
 }
+
+/// How a key stops to be good for reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Revocation {
+    Deleted,
+    /// It has another secret.
+    Regenerated,
+    /// It has lost its role.
+    Unassigned,
+    /// Its role has lost its permissions.
+    RoleChanged,
+}
+
+const REVOCATIONS: [Revocation; 4] =
+    [Revocation::Deleted, Revocation::Regenerated, Revocation::Unassigned, Revocation::RoleChanged];
 
 /// Something that was answered.
 #[derive(Clone, Debug)]
@@ -65,7 +86,7 @@ fn lies(history: &History) -> Vec<String> {
             let lie = match &fact.what {
                 What::Created(name) => !history.doomed.contains(name) && !seen.names.contains(name),
                 What::Deleted(name) => seen.names.contains(name),
-                What::KeyDeleted(key) => *key == seen.key,
+                What::Revoked(_, key) => *key == seen.key,
             };
             if lie {
                 found.push(format!(
@@ -107,8 +128,9 @@ fn the_judge_finds_planted_lies() {
     assert_eq!(judge(fact(created(), 0, 100), seen(1, 2_101, &[])), 1);
     assert_eq!(judge(fact(created(), 0, 100), seen(1, 2_101, &["a"])), 0);
     assert_eq!(judge(fact(What::Deleted("a".into()), 0, 100), seen(0, 101, &["a"])), 1);
-    assert_eq!(judge(fact(What::KeyDeleted("k".into()), 0, 100), seen(0, 101, &[])), 1, "a key that lives on");
-    assert_eq!(judge(fact(What::KeyDeleted("k".into()), 0, 100), seen(1, 1_000, &[])), 0);
+    let revoked = || What::Revoked(Revocation::Deleted, "k".into());
+    assert_eq!(judge(fact(revoked(), 0, 100), seen(0, 101, &[])), 1, "a key that lives on");
+    assert_eq!(judge(fact(revoked(), 0, 100), seen(1, 1_000, &[])), 0);
 }
 
 /// One replica: a process, so that it can be paused and killed.
@@ -153,11 +175,23 @@ impl Drop for Replica {
     }
 }
 
+/// A key of a reader, with a role of its own.
+struct Key {
+    application: String,
+    role: String,
+    secret: String,
+}
+
 /// Everything that runs at the same time.
 struct World {
     urls: Mutex<Vec<String>>,
     history: Mutex<History>,
-    keys: Mutex<Vec<(String, String)>>,
+    keys: Mutex<Vec<Key>>,
+    /// Readers go on with these: they must be refused.
+    revoked: Mutex<Vec<String>>,
+    /// How often they tried, and how often they were refused.
+    tried: AtomicUsize,
+    refused: AtomicUsize,
     admin: String,
     started: Instant,
     next: AtomicUsize,
@@ -168,6 +202,14 @@ struct World {
 impl World {
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn goes_on(&self) -> bool {
+        let has_enough = || {
+            let revoked: usize = revocations(&self.history.lock().unwrap()).values().sum();
+            revoked >= ENOUGH && self.refused.load(Ordering::Relaxed) >= ENOUGH
+        };
+        self.now() < LASTS || (self.now() < LASTS_MAX && !has_enough())
     }
 
     /// A number below `most`: an xorshift is random enough, and says its seed.
@@ -210,45 +252,76 @@ impl World {
         }
     }
 
+    /// Makes a key, and revokes one when there are enough.
     async fn change_keys(&self) {
-        let (_, url) = self.replica();
-        let body = json!({"createApplication": {"name": "reader", "roles": ["reader"]}});
-        let Some(made) = self.call(&url, &self.admin, "auth", body).await else { return };
-        let made = &made["createApplication"];
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        if let Some(new) = self.make_key().await {
+            self.keys.lock().unwrap().push(new);
+        }
         let old = {
             let mut keys = self.keys.lock().unwrap();
-            keys.push((text(&made["application"]["id"]), text(&made["secret"])));
-            if keys.len() > 4 { Some(keys.remove(0)) } else { None }
+            if keys.len() > 2 { keys.remove(0) } else { return }
         };
-        let Some((id, key)) = old else { return };
+        let how = REVOCATIONS[self.roll(REVOCATIONS.len())];
+        // Before it is asked for: whether it was done or not, nobody needs the key any more.
+        self.revoked.lock().unwrap().push(old.secret.clone());
+        let body = match how {
+            Revocation::Deleted => json!({"deleteApplication": old.application}),
+            Revocation::Regenerated => json!({"regenerateApplicationSecret": old.application}),
+            Revocation::Unassigned => json!({"updateApplication": {"id": old.application, "roles": []}}),
+            Revocation::RoleChanged => json!({"updateRole": {"id": old.role, "permissions": []}}),
+        };
         let (replica, url) = self.replica();
-        if self.call(&url, &self.admin, "auth", json!({"deleteApplication": id})).await.is_some() {
-            self.note(What::KeyDeleted(key.clone()), replica);
+        let Some(mut done) = self.call(&url, &self.admin, "auth", body).await else { return };
+        self.note(What::Revoked(how, old.secret), replica);
+        if let Value::String(secret) = done["regenerateApplicationSecret"]["secret"].take() {
+            self.keys.lock().unwrap().push(Key { secret, ..old });
         }
-        // Readers go on with it: they must be refused.
-        self.keys.lock().unwrap().insert(0, (id, key));
-        self.keys.lock().unwrap().truncate(6);
+    }
+
+    async fn make_key(&self) -> Option<Key> {
+        let (_, url) = self.replica();
+        let name = format!("r{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let role = json!({"createRole": {"name": name, "permissions": ["catalog.catalog.read"]}});
+        let role = self.call(&url, &self.admin, "auth", role).await?["createRole"]["id"].as_str()?.to_owned();
+        let body = json!({"createApplication": {"name": name, "roles": [role]}});
+        let made = self.call(&url, &self.admin, "auth", body).await?;
+        let made = &made["createApplication"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Some(Key { application: text(&made["application"]["id"]), role, secret: text(&made["secret"]) })
+    }
+
+    /// A key to read with: good, revoked or the administrator's.
+    fn some_key(&self) -> (String, bool) {
+        let revoked = self.revoked.lock().unwrap();
+        if !revoked.is_empty() && self.roll(3) == 0 {
+            // The latest more often: who has just heard of them is where it can go wrong.
+            let latest = revoked.len().min(1 + self.roll(revoked.len()));
+            return (revoked[revoked.len() - latest].clone(), true);
+        }
+        let keys = self.keys.lock().unwrap();
+        (keys.get(self.roll(keys.len() + 1)).map_or(self.admin.clone(), |key| key.secret.clone()), false)
     }
 
     async fn read(&self) {
         let (replica, url) = self.replica();
-        let key = {
-            let keys = self.keys.lock().unwrap();
-            let chosen = self.roll(keys.len() + 1);
-            keys.get(chosen).map_or(self.admin.clone(), |(_, key)| key.clone())
-        };
+        let (key, is_revoked) = self.some_key();
         let asked = self.now();
-        let list = if self.roll(2) == 0 {
-            self.call(&url, &key, "catalog", json!({"getSystems": {}})).await.map(|mut all| all["getSystems"].take())
+        let request = if self.roll(2) == 0 {
+            let request = self.http.post(format!("{url}/api/catalog/getSystems"));
+            request.header("content-type", "application/json").body("null")
         } else {
-            let request = self.http.get(format!("{url}/api/catalog/getSystems")).bearer_auth(&key);
-            match request.send().await {
-                Ok(response) if response.status() == 200 => response.json().await.ok(),
-                _ => None,
-            }
+            self.http.get(format!("{url}/api/catalog/getSystems"))
         };
-        let Some(Value::Array(list)) = list else { return };
+        let Ok(response) = request.bearer_auth(&key).send().await else { return };
+        let status = response.status().as_u16();
+        if is_revoked {
+            self.tried.fetch_add(1, Ordering::Relaxed);
+            self.refused.fetch_add(usize::from([401, 403].contains(&status)), Ordering::Relaxed);
+        }
+        if status != 200 {
+            return;
+        }
+        let Ok(Value::Array(list)) = response.json().await else { return };
         let names = list.iter().filter_map(|system| system["name"].as_str().map(str::to_owned)).collect();
         self.history.lock().unwrap().seen.push(Seen { replica, asked, key, names });
     }
@@ -259,12 +332,12 @@ impl World {
     }
 }
 
-/// Cuts the connections on which the replicas hear of changes.
-async fn deafen(url: &str) {
+/// Cuts the connections on which the replicas of a database hear of changes; how many there were.
+pub async fn deafen(url: &str) -> u64 {
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                where query like 'LISTEN%checkmate_' || hashtext(current_schema()::text) || '%'";
-    let _ = sqlx::query(cut).execute(&mut connection).await;
+    sqlx::query(cut).execute(&mut connection).await.unwrap().rows_affected()
 }
 
 /// Reads the feed as a follower does, until told that it is over, and then to its end.
@@ -300,6 +373,9 @@ async fn no_answer_is_older_than_its_bound_whatever_happens_to_the_replicas() {
         urls: Mutex::new(replicas.iter().map(|replica| replica.url.clone()).collect()),
         history: Mutex::default(),
         keys: Mutex::default(),
+        revoked: Mutex::default(),
+        tried: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
         admin: admin.expect("the first start shows a key"),
         started: Instant::now(),
         next: AtomicUsize::new(0),
@@ -311,19 +387,30 @@ async fn no_answer_is_older_than_its_bound_whatever_happens_to_the_replicas() {
     let follower = tokio::spawn(follow(url.clone(), over.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     // Whoever asks a paused replica waits for it, so there are many.
-    for number in 0..40 {
+    for number in 0..44 {
         let world = world.clone();
         tasks.spawn(async move {
-            while world.now() < LASTS {
+            while world.goes_on() {
                 match number {
                     0..6 => world.write().await,
-                    6..9 => world.change_keys().await,
+                    6..13 => world.change_keys().await,
                     _ => world.read().await,
                 }
+                // A replica that starts, and the hashing of a new secret, want a core, too.
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
     }
-    while world.now() < LASTS {
+    let mut cut = 0;
+    if is_postgres() {
+        // Chance may never come to it.
+        until("somebody listens", BOUND * 3, async || {
+            cut += deafen(&url).await;
+            cut > 0
+        })
+        .await;
+    }
+    while world.goes_on() {
         let victim = world.roll(replicas.len());
         match world.roll(4) {
             // Longer than the lease, while others write and requests waiting for it to go on.
@@ -338,10 +425,11 @@ async fn no_answer_is_older_than_its_bound_whatever_happens_to_the_replicas() {
                 replicas[victim] = Replica::start(&url).0;
                 world.urls.lock().unwrap()[victim].clone_from(&replicas[victim].url);
             }
-            _ if is_postgres() => deafen(&url).await,
+            _ if is_postgres() => cut += deafen(&url).await,
             _ => {}
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Long enough for a key to be made and revoked between two faults.
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
@@ -363,7 +451,12 @@ async fn no_answer_is_older_than_its_bound_whatever_happens_to_the_replicas() {
         at(99),
         lags.last()
     );
+    let (tried, refused) = (world.tried.load(Ordering::Relaxed), world.refused.load(Ordering::Relaxed));
+    let revoked = revocations(&history);
+    println!("revoked {revoked:?}; tried {tried} times, {refused} refused; {cut} connections that listened were cut");
     assert!(history.facts.len() > 5 && history.seen.len() > 5, "too little happened to say anything");
+    assert!(revoked.values().sum::<usize>() >= ENOUGH && refused >= ENOUGH, "too few keys were revoked and tried");
+    assert!(cut > 0 || !is_postgres(), "nobody listened");
     assert!(found.is_empty(), "{} of {}: {:#?}", found.len(), history.seen.len(), &found[..found.len().min(5)]);
     must_be_whole(&feed, &history);
 }
@@ -376,11 +469,27 @@ fn must_be_whole(feed: &[(i64, String)], history: &History) {
     for (_, entry) in feed {
         *counts.entry(entry.split(' ').next().unwrap()).or_insert(0) += 1;
     }
+    let revoked = revocations(history);
+    let revoked = |how| revoked.get(&how).copied().unwrap_or_default();
     for (kind, wanted) in [
         ("system.created", history.facts.iter().filter(|fact| matches!(fact.what, What::Created(_))).count()),
         ("system.deleted", history.facts.iter().filter(|fact| matches!(fact.what, What::Deleted(_))).count()),
-        ("application.deleted", history.facts.iter().filter(|fact| matches!(fact.what, What::KeyDeleted(_))).count()),
+        ("application.deleted", revoked(Revocation::Deleted)),
+        ("application.secret_regenerated", revoked(Revocation::Regenerated)),
+        ("application.updated", revoked(Revocation::Unassigned)),
+        ("role.updated", revoked(Revocation::RoleChanged)),
     ] {
         assert!(counts.get(kind).copied().unwrap_or_default() >= wanted, "{kind}: {counts:?}, {wanted} acknowledged");
     }
+}
+
+/// How many keys were revoked in each way.
+fn revocations(history: &History) -> BTreeMap<Revocation, usize> {
+    let mut counts = BTreeMap::new();
+    for fact in &history.facts {
+        if let What::Revoked(how, _) = fact.what {
+            *counts.entry(how).or_default() += 1;
+        }
+    }
+    counts
 }
