@@ -2,6 +2,7 @@
 
 use crate::raw::Raw;
 use crate::remains;
+use crate::samples::{Fixture, SAMPLE_SECRET};
 use crate::secrets::{Secrets, Where, forms, guard};
 use crate::server::{Answer, Caller, Server, is_postgres};
 use checkmate::access::{InstanceKey, Token};
@@ -245,6 +246,29 @@ async fn the_harness_knows_every_key_that_either_protocol_issues() {
     let batch = json!({"createApplication": {"name": "c"}, "deleteApplication": gone});
     assert_eq!(admin.post("/api/auth/", &batch).await.status, 404);
     assert_eq!(server.secrets().count(), 5);
+}
+
+#[tokio::test]
+async fn the_harness_knows_every_token_for_reports_and_the_setting_that_is_never_shown() {
+    let server = Server::start().await;
+    let (fixture, admin, secrets) = (Fixture::of_things(&server).await, server.admin(), server.secrets());
+    assert_eq!(secrets.count_texts(), 1, "the setting of the sample");
+    assert!(secrets.find(Where::Log, SAMPLE_SECRET.as_bytes()).is_some());
+    let sample = |name: &str| fixture.sample(&format!("healthcheck.{name}"));
+    let made = admin.call("healthcheck.createConfiguration", sample("createConfiguration")).await;
+    assert_eq!(made["config"].get("bearerToken"), None, "{made}");
+    let over_json = admin.call("healthcheck.regeneratePushToken", sample("regeneratePushToken")).await;
+    let over_grpc = admin.grpc("healthcheck.regeneratePushToken", &sample("regeneratePushToken")).await.unwrap();
+    assert_eq!(secrets.count_texts(), 3);
+    // Used and refused: neither is a reason to write it down.
+    for (token, status) in [(&over_grpc["token"], 200), (&over_json["token"], 403)] {
+        let report = json!({"token": token, "status": "healthy"});
+        let answer = server.anonymous().post("/api/healthcheck/reportResult", &report).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        for place in [Where::Answer, Where::Log, Where::Metrics, Where::Output, Where::Database, Where::KeyFile] {
+            assert!(secrets.find(place, token.as_str().unwrap().as_bytes()).is_some(), "{place:?}");
+        }
+    }
 }
 
 /// The harness looks into each of these answers, and into the log: here stand the places where a key may be put.

@@ -3,6 +3,9 @@
 use crate::server::Server;
 use serde_json::{Value, json};
 
+/// What stands in a setting of a sample that is written and never read.
+pub const SAMPLE_SECRET: &str = "hunter2-hunter2";
+
 /// Ids to put into samples.
 pub struct Fixture {
     pub system: String,
@@ -239,7 +242,7 @@ impl Fixture {
             "healthcheck.getConfiguration" => json!({"id": self.check}),
             "healthcheck.createConfiguration" => json!({
                 "name": " shop ", "strategyId": "healthcheck-http.http", "intervalSeconds": 30, "degradedAboveMs": null,
-                "config": {"url": "http://127.0.0.1:1/", "bearerToken": "hunter2-hunter2"},
+                "config": {"url": "http://127.0.0.1:1/", "bearerToken": SAMPLE_SECRET},
                 "assertions": [{"field": "statusCode", "operator": "equals", "value": 200}]
             }),
             "healthcheck.updateConfiguration" => {

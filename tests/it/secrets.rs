@@ -15,6 +15,8 @@ const TOKEN_BYTES: usize = 3 + 36 + 1 + 43 + 6;
 const RANDOM_CHARS: usize = 43;
 /// A piece of a secret gives it away as well: a log that cuts its lines is no excuse. 62^16 is beyond coincidence.
 const PIECE_CHARS: usize = 16;
+/// The start of every token for reports.
+const PUSH: &str = "hb_";
 /// The start of every hash at rest.
 const PHC: &str = "$argon2id$";
 
@@ -65,6 +67,8 @@ struct Known {
     keys: BTreeSet<String>,
     instance_keys: BTreeSet<String>,
     hashes: BTreeSet<String>,
+    /// Other texts that are secret: tokens for reports, and settings of checks that are never shown.
+    texts: BTreeSet<String>,
     /// Made when it is needed, forgotten when something new is known.
     search: Option<Arc<Search>>,
 }
@@ -99,6 +103,11 @@ impl Secrets {
         self.learn(|known| known.keys.insert(key.to_owned()));
     }
 
+    /// A text is secret as it is.
+    pub fn hidden(&self, text: &str) {
+        self.learn(|known| known.texts.insert(text.to_owned()));
+    }
+
     /// Keys were printed: whoever asked for them may read them there.
     pub fn printed(&self, text: &str) {
         let starts = text.match_indices("ck_").filter_map(|(start, _)| token_at(text.as_bytes(), start));
@@ -115,6 +124,11 @@ impl Secrets {
     /// How many keys are known.
     pub fn count(&self) -> usize {
         lock(&self.0).keys.len()
+    }
+
+    /// How many other texts are.
+    pub fn count_texts(&self) -> usize {
+        lock(&self.0).texts.len()
     }
 
     fn learn(&self, is_new: impl FnOnce(&mut Known) -> bool) {
@@ -144,12 +158,16 @@ impl Secrets {
     /// Takes note of the keys that an answer issues; what else in it is secret is a leak.
     pub fn find_in_answer(&self, status: u16, headers: &str, text: &str) -> Option<String> {
         let mut rest = format!("{headers}\n{text}");
-        if text.contains("ck_") {
+        if text.contains("ck_") || text.contains(PUSH) {
             let mut issued = vec![];
             let body = serde_json::from_str(text).unwrap_or_default();
             issuing(&body, (200..300).contains(&status), &mut issued);
             for key in issued {
-                self.issued(&key);
+                if key.starts_with(PUSH) {
+                    self.hidden(&key)
+                } else {
+                    self.issued(&key)
+                }
                 rest = rest.replacen(&key, "", 1);
             }
         }
@@ -163,7 +181,8 @@ impl Secrets {
     }
 }
 
-/// The keys in fields named `secret`, which only results have: a refusal may hold the results of other calls.
+/// The keys in fields named `secret`, and tokens for reports in those named `token`, which only results have: a refusal
+/// may hold the results of other calls.
 fn issuing(value: &Value, is_result: bool, issued: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -172,6 +191,7 @@ fn issuing(value: &Value, is_result: bool, issued: &mut Vec<String>) {
                     Some(text) if is_result && name == "secret" && Token::parse(text).is_some() => {
                         issued.push(text.into());
                     }
+                    Some(text) if is_result && name == "token" && is_push_token(text) => issued.push(text.into()),
                     _ => issuing(value, is_result || name == "results", issued),
                 }
             }
@@ -181,14 +201,27 @@ fn issuing(value: &Value, is_result: bool, issued: &mut Vec<String>) {
     }
 }
 
+/// `hb_` and 43 letters.
+fn is_push_token(text: &str) -> bool {
+    let random = text.strip_prefix(PUSH).unwrap_or_default();
+    random.len() == RANDOM_CHARS && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 impl Known {
     fn search(&mut self) -> Arc<Search> {
-        self.search.get_or_insert_with(|| Arc::new(Search::new(&self.keys, &self.instance_keys, &self.hashes))).clone()
+        self.search
+            .get_or_insert_with(|| Arc::new(Search::new(&self.keys, &self.instance_keys, &self.hashes, &self.texts)))
+            .clone()
     }
 }
 
 impl Search {
-    fn new(keys: &BTreeSet<String>, instance_keys: &BTreeSet<String>, hashes: &BTreeSet<String>) -> Self {
+    fn new(
+        keys: &BTreeSet<String>,
+        instance_keys: &BTreeSet<String>,
+        hashes: &BTreeSet<String>,
+        texts: &BTreeSet<String>,
+    ) -> Self {
         let mut needles = vec![(Kind::Start, b"ck_".to_vec()), (Kind::AtRest, PHC.into())];
         let mut add = |kind, bytes: &[u8]| needles.extend(forms(bytes).into_iter().map(|form| (kind, form)));
         for key in keys {
@@ -197,6 +230,12 @@ impl Search {
                 add(Kind::Key, &random[from..from + PIECE_CHARS]);
             }
             add(Kind::Key, &from_base62(random));
+        }
+        for text in texts {
+            let random = text.strip_prefix(PUSH).unwrap_or(text);
+            let piece = random.len().min(PIECE_CHARS);
+            add(Kind::Key, &random.as_bytes()[..piece]);
+            add(Kind::Key, &random.as_bytes()[random.len() - piece..]);
         }
         for text in instance_keys {
             let Ok(instance) = InstanceKey::parse(text) else { continue };

@@ -3,6 +3,7 @@
 use crate::dynamic;
 use crate::log::Log;
 use crate::remains;
+use crate::samples::SAMPLE_SECRET;
 use crate::secrets::{self, Secrets};
 use crate::stream;
 use checkmate::app::App;
@@ -131,6 +132,7 @@ impl Server {
         if let Some(key) = &key {
             place.secrets.issued(key);
         }
+        place.secrets.hidden(SAMPLE_SECRET);
         let instance_key = config.instance_key.as_ref().map(|key| key.as_str());
         remains::note_instance_key(&config.database, instance_key, &place.secrets);
         let (url, admin_key) = (format!("http://{address}"), key.or(admin_key));
