@@ -121,15 +121,18 @@ pub struct Served {
     pub failures: Vec<String>,
 }
 
+impl Served {
+    /// What 99 of 100 calls took at most.
+    pub fn p99(&self) -> Duration {
+        self.took[(self.took.len() * 99 / 100).min(self.took.len() - 1)]
+    }
+}
+
 impl std::fmt::Display for Served {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (calls, failed) = (self.took.len(), self.failures.len());
-        let p99 = self.took[(calls * 99 / 100).min(calls - 1)];
-        write!(
-            formatter,
-            "a good client: {calls} calls, {failed} failed, p99 {p99:.1?}, longest {:.1?}",
-            self.took[calls - 1]
-        )
+        let (p99, longest) = (self.p99(), self.took[calls - 1]);
+        write!(formatter, "a good client: {calls} calls, {failed} failed, p99 {p99:.1?}, longest {longest:.1?}")
     }
 }
 
