@@ -75,6 +75,7 @@ mod regressions;
 mod remains;
 mod reply_cache;
 mod revocation;
+mod revocation_spread;
 mod samples;
 mod secrets;
 mod server;

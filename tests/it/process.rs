@@ -53,6 +53,10 @@ impl Home {
         Self { folder, database, secrets: Arc::default() }
     }
 
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// A command in an environment of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_checkmate"));
