@@ -173,7 +173,7 @@ def frozen(writers):
 
 def kill(arguments):
     """kill -9 at a random moment; with PostgreSQL every second time PostgreSQL itself, and the server with it."""
-    chance, total, wrong, slowest = random.Random(arguments.seed), 0, [], 0.0
+    chance, total, repeated, wrong, slowest = random.Random(arguments.seed), 0, 0, [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         database = arguments.database(Path(folder), False)
         database.start()
@@ -193,6 +193,7 @@ def kill(arguments):
                 database.start()
             server = Server(arguments.program, database)
             slowest = max(slowest, server.ready_s)
+            repeated += sum(writer.repeat(server.address) for writer in writers)
             known = frozen(writers)
             found, before = compare(known, before, database.rows)
             found += [] if database.is_whole() else ["the database is damaged"]
@@ -200,6 +201,7 @@ def kill(arguments):
             report(round, known, found)
         server.kill()
         database.stop()
+    print(f"{repeated} calls without an answer were repeated under their idempotency keys")
     verdict(f"{database.name}: {arguments.rounds} kills, {total} acknowledged, ready after {slowest:.2f} s at most", wrong)
 
 

@@ -1,6 +1,7 @@
 """Eight writers with a ledger, and the comparison of the ledger with what is stored.
 
-A writer does one thing at a time, so that at most its last one is without an answer: that one may have happened or not.
+A writer does one thing at a time, so that at most its last one is without an answer: that one may have happened or not,
+unless it had an idempotency key and was repeated: then it has happened exactly once.
 Everything else must be exactly as it was acknowledged.
 """
 
@@ -8,8 +9,12 @@ import http.client
 import json
 import random
 import threading
+import time
 
 WRITERS = 8
+
+# A server that has just started may be waiting for its database.
+REPETITIONS_MAX = 50
 
 
 class Writer(threading.Thread):
@@ -54,25 +59,54 @@ class Writer(threading.Thread):
             self.ask(kind, key, None, f"delete{kind.title()}", key)
 
     def ask(self, kind, key, value, procedure, given):
-        plugin = "catalog" if kind == "system" else "auth"
-        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        self.pending = (kind, key, value)
-        self.connection.request("POST", f"/api/{plugin}/", json.dumps({procedure: given}), headers)
-        answer = self.connection.getresponse()
-        body = json.loads(answer.read())
-        if answer.status == 200:
-            result = body[procedure]
-            key = key or (result["id"] if kind == "system" else result["application"]["id"])
-            self.known[key] = (kind, value)
-            self.acknowledged += 1
-            self.pending = None
-        elif answer.status != 503:
-            self.refused.append((procedure, answer.status, body))
+        self.pending, self.call = (kind, key, value), (procedure, given)
+        # Every second call may be repeated by whoever has no answer to it.
+        self.idempotency_key = f"{self.prefix}-{self.random.getrandbits(64)}" if self.random.random() < 0.5 else None
+        status, body = self.send()
+        if status == 200:
+            self.acknowledge(body)
+        elif status != 503:
+            self.refused.append((procedure, status, body))
         elif "did not say" not in body["message"]:
             # Refused for certain; otherwise it stays pending, and the writer can go no further.
             self.pending = None
         if self.pending:
             raise OSError("an outcome is unknown")
+
+    def send(self):
+        procedure, given = self.call
+        plugin = "catalog" if self.pending[0] == "system" else "auth"
+        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+        if self.idempotency_key:
+            headers["idempotency-key"] = self.idempotency_key
+        self.connection.request("POST", f"/api/{plugin}/", json.dumps({procedure: given}), headers)
+        answer = self.connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def acknowledge(self, body):
+        kind, key, value = self.pending
+        result = body[self.call[0]]
+        key = key or (result["id"] if kind == "system" else result["application"]["id"])
+        self.known[key] = (kind, value)
+        self.acknowledged += 1
+        self.pending = None
+
+    def repeat(self, address):
+        """Sends a call that has no answer once more, to the server that has started since: from then on its outcome is
+        known. Whether it could be repeated."""
+        if not self.pending or not self.idempotency_key:
+            return False
+        self.connection = http.client.HTTPConnection(address, timeout=20)
+        for _ in range(REPETITIONS_MAX):
+            status, body = self.send()
+            if status == 200:
+                self.acknowledge(body)
+                return True
+            if status != 503:
+                break
+            time.sleep(0.1)
+        self.refused.append(("repeated", self.call[0], status, body))
+        return True
 
 
 class Ledger:
