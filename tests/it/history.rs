@@ -386,3 +386,20 @@ async fn what_belonged_to_a_deleted_check_goes() {
     }
     panic!("nothing was swept");
 }
+
+#[tokio::test]
+async fn what_one_replica_stores_all_can_read() {
+    if !crate::server::is_postgres() {
+        return;
+    }
+    let server = Server::start().await;
+    let check = Check::of(&server).await;
+    let other = server.replica().await;
+    for (place, ago) in [(1, 2 * DAY), (2, 60 * SECOND)] {
+        let at = (NOW - ago) / 1_000 * 1_000;
+        check.call("importRuns", json!({"runs": [run(at, "healthy", 1.0)]})).await;
+        let stored = std::time::Instant::now();
+        let found = other.admin().call("healthcheck.getHistory", check.input(json!({}))).await;
+        assert_eq!(found["total"], json!(place), "after {:?}", stored.elapsed());
+    }
+}
