@@ -119,7 +119,8 @@ impl Writer {
     /// Says of one more thing that it was done: the commit says the last. Only when the rows are written, for others wait
     /// for the feed until then.
     pub async fn also(&mut self, did: &Did) -> Result<()> {
-        self.append_change(did).await?;
+        let sequence = self.append_change(did).await?;
+        self.2.push((did.plugin, sequence));
         Ok(())
     }
 

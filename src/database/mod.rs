@@ -65,7 +65,10 @@ enum Pools {
 pub struct Reader(Connection);
 
 /// A transaction: everything a [`Reader`] can do, and changes. Dropping it rolls back.
-pub struct Writer(Reader, Versions);
+pub struct Writer(Reader, Versions, Told);
+
+/// Whose data a transaction has said that it changes, and where in the feed that stands.
+type Told = Vec<(&'static str, i64)>;
 
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
@@ -208,7 +211,7 @@ impl Database {
                 Connection::Postgres(connection)
             }
         };
-        Ok(Writer(Reader(connection), self.1.clone()))
+        Ok(Writer(Reader(connection), self.1.clone(), vec![]))
     }
 
     /// Up to where this process knows the change feed.
@@ -283,10 +286,12 @@ impl Reader {
 impl Writer {
     /// Makes everything durable and visible, with what was done. Whoever follows the changes sees them in this order.
     pub async fn commit(mut self, did: Did) -> Result<()> {
-        let sequence = self.append_change(&did).await?;
-        let versions = self.1.clone();
+        let last = (did.plugin, self.append_change(&did).await?);
+        let (versions, told) = (self.1.clone(), std::mem::take(&mut self.2));
         self.end().await?;
-        versions.committed(&did, sequence);
+        for (plugin, sequence) in told.into_iter().chain([last]) {
+            versions.committed(plugin, sequence);
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! before reading what it is made from; while the same version stands, nothing has changed that this process knows of.
 //! Its own commits it knows before their calls return, those of others with the next look at the feed.
 
-use super::change::{Changes, Did};
+use super::change::Changes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -82,8 +82,8 @@ impl Versions {
 
     /// Takes over a commit of this process: only one that is known to have succeeded, for the next one would get the
     /// sequence number of one that has not.
-    pub(super) fn committed(&self, did: &Did, sequence: i64) {
-        self.last(did.plugin).fetch_max(sequence, Ordering::SeqCst);
+    pub(super) fn committed(&self, plugin: &str, sequence: i64) {
+        self.last(plugin).fetch_max(sequence, Ordering::SeqCst);
         self.moved_to(sequence);
     }
 
