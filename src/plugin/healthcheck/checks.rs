@@ -271,6 +271,7 @@ impl Healthchecks {
             retries: 0,
             backoff: Duration::ZERO,
             degraded_above: millis(request.degraded_above_ms).or(stored.and_then(|pace| pace.degraded_above)),
+            within: Duration::ZERO,
         };
         let wanted = Wanted {
             kind: settings::kind(strategy.as_deref().unwrap_or_default(), "")?,

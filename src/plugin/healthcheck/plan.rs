@@ -8,6 +8,7 @@ use crate::probe::{Fault, Kind, Net, Prepared, Seen, Trouble};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What is needed to look, in memory.
 pub struct Plan {
@@ -31,6 +32,8 @@ pub struct Pace {
     pub backoff: Duration,
     /// A good one that takes longer is degraded.
     pub degraded_above: Option<Duration>,
+    /// Repetitions end within this: then the next run is due. The first look has its whole time all the same.
+    pub within: Duration,
 }
 
 /// What came of a run.
@@ -93,15 +96,20 @@ impl Plan {
 
     /// Looks, again if it failed and is to be repeated.
     pub async fn look(&self, net: &Net) -> Looked {
+        /// The shortest that the contract allows: less is not worth a look.
+        const LEAST: Duration = Duration::from_millis(100);
+        let until = Instant::now() + self.pace.within.max(self.pace.timeout);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let looked = self.judge(self.prepared.look(&net.again(), self.pace.timeout).await, attempts);
-            let is_last = attempts > self.pace.retries;
+            let most = self.pace.timeout.min(until.saturating_duration_since(Instant::now()).max(LEAST));
+            let looked = self.judge(self.prepared.look(&net.again(), most).await, attempts);
+            let pause = self.pace.backoff.saturating_mul(1 << (attempts - 1).min(16));
+            let is_last = attempts > self.pace.retries || Instant::now() + pause + LEAST > until;
             if is_last || matches!(looked.verdict, Health::Healthy | Health::Degraded) {
                 return looked;
             }
-            tokio::time::sleep(self.pace.backoff.saturating_mul(1 << (attempts - 1).min(16))).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

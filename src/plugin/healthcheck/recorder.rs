@@ -7,7 +7,7 @@ use super::archive::store::StatusChange;
 use super::domain::{CheckId, Health, IncidentPolicy, RunId, RunKind};
 use super::lease_store::{Lease, SHARDS};
 use super::run_store::{Judging, NewRun};
-use super::state::{State, Thresholds, grace_us};
+use super::state::{State, Thresholds};
 use super::{PLUGIN, RUNS, STATUSES};
 use crate::access::Call;
 use crate::access::actor::Actor;
@@ -54,10 +54,12 @@ pub struct Stored {
     pub detail: Option<String>,
 }
 
-/// The shard of an association.
+/// The shard of an association: numbers are dense, and a share is a row of shards, so neighbours are spread.
 #[must_use]
 pub fn shard_of(association: i64) -> i64 {
-    association.rem_euclid(SHARDS)
+    // Fibonacci hashing: the golden ratio keeps neighbours apart.
+    let mixed = association.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    i64::try_from(mixed).unwrap_or_default().rem_euclid(SHARDS)
 }
 
 /// Stores runs. Left out are those of what has been paused or removed meanwhile, those whose time has a run already, and
@@ -100,8 +102,12 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
     let mut saved = HashMap::new();
     for one in &finished {
         let Some(judged) = judging.get(&one.association) else { continue };
+        let is_late = |state: &State| one.kind == RunKind::Scheduled && !state.is_before(one.scheduled_at);
+        if states.get(&one.association).is_some_and(is_late) {
+            continue;
+        }
         let before = states.remove(&one.association);
-        let grace = grace_us(&judged.strategy_id, judged.interval_s);
+        let grace = judged.patience.grace_us(&judged.strategy_id);
         let silent_since = before.as_ref().filter(|state| state.status != Health::Unknown).map(|state| {
             // The moment at which nobody knew any more.
             Timestamp(state.last_judged_at.0.saturating_add(grace))
@@ -229,12 +235,14 @@ impl Writer {
             }
             Some(id) if status == Health::Healthy => {
                 state.incident_id = None;
-                if !policy.auto_resolve {
-                    return Ok(None);
-                }
                 let text = format!("{} is healthy again", judged.check_name);
-                let done = self.resolve_incident_of_check(kernel, id, text, &actor, call.now).await?;
-                Ok(done.map(|kind| Did { plugin: "incident", ..call.did(kind, id) }))
+                let kind = if policy.auto_resolve {
+                    self.resolve_incident_of_check(kernel, id, text, &actor, call.now).await?
+                } else {
+                    let is_added = self.add_to_incident_of_check(kernel, id, text, &actor, call.now).await?;
+                    is_added.then_some("incident.update_added")
+                };
+                Ok(kind.map(|kind| Did { plugin: "incident", ..call.did(kind, id) }))
             }
             Some(id) if state.since == run.scheduled_at => {
                 let mut text = format!("{} is {}", judged.check_name, status.word());

@@ -1,7 +1,7 @@
 //! Every statement about runs, and about what is kept of them.
 
 use super::domain::{CheckId, Health};
-use super::state::State;
+use super::state::{Patience, State};
 use crate::database::{Reader, Timestamp, Writer, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
@@ -38,18 +38,12 @@ pub(super) struct Judging {
     pub(super) system_id: SystemId,
     pub(super) enabled: bool,
     pub(super) paused: bool,
-    pub(super) interval_s: i64,
+    #[sqlx(flatten)]
+    pub(super) patience: Patience,
     pub(super) thresholds: Option<String>,
     pub(super) incident_policy: Option<String>,
     /// Hours before this one are sealed.
     pub(super) upto: i64,
-}
-
-impl Judging {
-    /// How long it may be silent before nobody knows how it is.
-    pub(super) fn grace_us(&self) -> i64 {
-        super::state::grace_us(&self.strategy_id, self.interval_s)
-    }
 }
 
 /// An association with what is kept of its runs.
@@ -63,6 +57,8 @@ pub(super) struct Known {
     pub(super) enabled: bool,
     pub(super) paused: bool,
     pub(super) interval_s: i64,
+    #[sqlx(flatten)]
+    pub(super) patience: Patience,
     pub(super) thresholds: Option<String>,
     status: Option<Health>,
     since: Option<Timestamp>,
@@ -109,13 +105,15 @@ impl Reader {
             self,
             fetch_all as Known,
             {
-                sqlite: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s, thresholds,
+                sqlite: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
+                             timeout_ms, retries, retry_backoff_ms, thresholds,
                              status, since, outcomes, last_run_at, last_judged_at
                          from healthcheck_association as association
                          join healthcheck_check as check_ on check_.id = association.check_id
                          left join healthcheck_state as state on state.association = association.number
                          where system_id in (select unhex(value) from json_each($1)) order by number limit $2",
-                postgres: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s, thresholds,
+                postgres: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
+                               timeout_ms, retries, retry_backoff_ms, thresholds,
                                status, since, outcomes, last_run_at, last_judged_at
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
@@ -133,7 +131,8 @@ impl Reader {
         sql!(
             self,
             fetch_all as Known,
-            "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s, thresholds,
+            "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
+                 timeout_ms, retries, retry_backoff_ms, thresholds,
                  status, since, outcomes, last_run_at, last_judged_at
              from healthcheck_association as association
              join healthcheck_check as check_ on check_.id = association.check_id
@@ -182,21 +181,35 @@ impl Reader {
 impl Writer {
     /// What runs of these associations are judged by; nobody else judges them until the end of the transaction.
     pub(super) async fn lock_judging(&mut self, numbers: &[i64]) -> Result<HashMap<i64, Judging>> {
+        // First, and apart: what is read with the lock is as of when it began to wait, and a pause may have been what it
+        // waited for.
+        sql!(
+            self,
+            execute,
+            {
+                sqlite: "select $1",
+                postgres: "select number from healthcheck_association
+                           where number in (select value::bigint from json_array_elements_text(cast($1 as json)))
+                           order by number for update",
+            },
+            json!(numbers).to_string()
+        )?;
         let found = sql!(
             self,
             fetch_all as Judging,
             {
-                sqlite: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy, upto
+                sqlite: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s,
+                             timeout_ms, retries, retry_backoff_ms, thresholds, incident_policy, upto
                          from healthcheck_association as association
                          join healthcheck_check as check_ on check_.id = association.check_id
                          join healthcheck_archive as archive on archive.association = number
                          where number in (select value from json_each($1))",
-                postgres: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s, thresholds, incident_policy, upto
+                postgres: "select number, check_id, name as check_name, strategy_id, system_id, enabled, paused, interval_s,
+                               timeout_ms, retries, retry_backoff_ms, thresholds, incident_policy, upto
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
                            join healthcheck_archive as archive on archive.association = number
-                           where number in (select value::bigint from json_array_elements_text(cast($1 as json)))
-                           order by number for update of association, archive",
+                           where number in (select value::bigint from json_array_elements_text(cast($1 as json)))",
             },
             json!(numbers).to_string()
         )?;

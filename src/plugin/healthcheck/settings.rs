@@ -86,6 +86,9 @@ pub(super) fn kind(id: &str, below: &str) -> Result<&'static Kind> {
     })
 }
 
+/// A run is over this long before the next is due, so that they do not meet.
+const BEFORE_THE_NEXT: Duration = Duration::from_millis(50);
+
 /// How patient a stored check is.
 pub(super) fn pace(check: &Check) -> Pace {
     let millis = |value: i64| Duration::from_millis(u64::try_from(value).unwrap_or_default());
@@ -94,6 +97,7 @@ pub(super) fn pace(check: &Check) -> Pace {
         retries: u32::try_from(check.retries).unwrap_or_default(),
         backoff: millis(check.retry_backoff_ms),
         degraded_above: check.degraded_above_ms.map(millis),
+        within: millis(check.interval_s.saturating_mul(1_000)).saturating_sub(BEFORE_THE_NEXT),
     }
 }
 

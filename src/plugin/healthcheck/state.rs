@@ -1,6 +1,6 @@
 //! How runs become a status: kept with each run, so that nothing is read again.
 
-use super::domain::Health;
+use super::domain::{Check, Health};
 use crate::database::Timestamp;
 use crate::plugin::incident::domain::IncidentId;
 use serde::{Deserialize, Serialize};
@@ -82,14 +82,14 @@ impl Thresholds {
             Self::Consecutive { healthy, degraded, unhealthy } => {
                 let good = newest_first().take_while(|one| *one == 'h').count();
                 let working = newest_first().take_while(|one| *one != 'u').count();
-                let failures = newest_first().take_while(|one| *one != 'h');
-                let (failed, down) =
-                    failures.fold((0, 0), |(all, down), one| (all + 1, down + usize::from(one == 'u')));
+                let failed = newest_first().take_while(|one| *one != 'h').count();
+                // So many that work in a row end what was before, also when they are slow.
+                let enough = healthy.max(degraded);
                 if good >= healthy {
                     Health::Healthy
-                } else if down >= unhealthy && outcomes.ends_with('u') {
+                } else if down(outcomes, enough) >= unhealthy && outcomes.ends_with('u') {
                     Health::Unhealthy
-                } else if (before == Health::Unhealthy && failed > 0 && working >= healthy.max(degraded))
+                } else if (before == Health::Unhealthy && failed > 0 && working >= enough)
                     || (before != Health::Unhealthy && failed >= degraded)
                 {
                     Health::Degraded
@@ -108,12 +108,31 @@ impl Thresholds {
                     || (matches!(before, Health::Degraded | Health::Unhealthy) && !leaves(failed, degraded))
                 {
                     Health::Degraded
+                } else if before == Health::Unknown && !outcomes.contains('h') {
+                    // Too few failures to be bad, and nothing that says it is good.
+                    Health::Unknown
                 } else {
                     Health::Healthy
                 }
             }
         }
     }
+}
+
+/// How many did not work since the last good one, or since so many in a row that did work.
+fn down(outcomes: &str, enough: usize) -> usize {
+    let (mut down, mut working) = (0, 0);
+    for one in outcomes.chars().rev().take_while(|one| *one != 'h') {
+        if one == 'u' {
+            (down, working) = (down + 1, 0);
+        } else {
+            working += 1;
+        }
+        if working >= enough {
+            break;
+        }
+    }
+    down
 }
 
 impl State {
@@ -158,20 +177,82 @@ impl State {
     /// How it is as of a time: unknown when nothing was heard for longer than the grace.
     #[must_use]
     pub(super) fn as_of(&self, now: Timestamp, grace_us: i64) -> Health {
-        let silent_for = now.0.saturating_sub(self.last_judged_at.0);
-        if silent_for > grace_us { Health::Unknown } else { self.status }
+        if self.is_silent(now, grace_us) { Health::Unknown } else { self.status }
+    }
+
+    /// Since when it is as it is as of a time.
+    #[must_use]
+    pub(super) fn since_as_of(&self, now: Timestamp, grace_us: i64) -> Timestamp {
+        let was_known = self.status != Health::Unknown;
+        if was_known && self.is_silent(now, grace_us) { self.silent_at(grace_us) } else { self.since }
+    }
+
+    /// The state once it is written down that nothing was heard for too long; `None` if there is nothing to write.
+    #[must_use]
+    pub(super) fn fallen_silent(self, now: Timestamp, grace_us: i64) -> Option<Self> {
+        let is_news = self.status != Health::Unknown && self.is_silent(now, grace_us);
+        // What it was before says nothing about what comes.
+        let (since, outcomes) = (self.silent_at(grace_us), String::new());
+        is_news.then_some(Self { status: Health::Unknown, since, outcomes, ..self })
+    }
+
+    /// Whether a run that was due at a time comes behind what the state was made from. A heartbeat that is missing can be
+    /// noticed before a report comes and be stored after it; then the report is the newer of the two.
+    #[must_use]
+    pub(super) fn is_before(&self, at: Timestamp) -> bool {
+        at > self.last_judged_at
+    }
+
+    fn is_silent(&self, now: Timestamp, grace_us: i64) -> bool {
+        now.0.saturating_sub(self.last_judged_at.0) > grace_us
+    }
+
+    fn silent_at(&self, grace_us: i64) -> Timestamp {
+        Timestamp(self.last_judged_at.0.saturating_add(grace_us))
     }
 }
 
-/// How long a check may be silent before nobody knows how it is: three intervals, and at least 90 s. A
-/// heartbeat that is silent is not unknown, it is late.
-#[must_use]
-pub(super) fn grace_us(strategy: &str, interval_s: i64) -> i64 {
-    const LEAST_S: i64 = 90;
-    if strategy == super::HEARTBEAT {
-        return i64::MAX;
+/// How often a check is heard of, at the slowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct Patience {
+    /// Seconds from one run to the next.
+    pub(super) interval_s: i64,
+    /// How long a look may take.
+    pub(super) timeout_ms: i64,
+    /// How often a failed look is repeated.
+    pub(super) retries: i64,
+    /// How long before the first repetition; each further one waits twice as long.
+    pub(super) retry_backoff_ms: i64,
+}
+
+impl Patience {
+    #[must_use]
+    pub(super) fn of(check: &Check) -> Self {
+        let Check { interval_s, timeout_ms, retries, retry_backoff_ms, .. } = *check;
+        Self { interval_s, timeout_ms, retries, retry_backoff_ms }
     }
-    interval_s.saturating_mul(3).max(LEAST_S).saturating_mul(1_000_000)
+
+    /// How long a check may be silent before nobody knows how it is: three intervals, at least 90 s, and what a run takes,
+    /// for it is heard of when it is over. One that takes longer than the interval is followed that much later by the next.
+    /// A heartbeat that is silent is not unknown, it is late.
+    #[must_use]
+    pub(super) fn grace_us(&self, strategy: &str) -> i64 {
+        const LEAST_US: i64 = 90_000_000;
+        if strategy == super::HEARTBEAT {
+            return i64::MAX;
+        }
+        let (interval, longest) = (self.interval_s.saturating_mul(1_000_000), self.longest_us());
+        let overrun = (longest - interval).max(0);
+        interval.saturating_mul(3).max(LEAST_US).saturating_add(longest).saturating_add(overrun)
+    }
+
+    /// How long a run takes at most: all its looks, as far as they begin before the next run is due.
+    fn longest_us(&self) -> i64 {
+        let doubled = (1_i64 << self.retries.clamp(0, 16)) - 1;
+        let looks = self.timeout_ms.saturating_mul(self.retries.saturating_add(1));
+        let all = looks.saturating_add(self.retry_backoff_ms.saturating_mul(doubled));
+        all.min(self.timeout_ms.max(self.interval_s.saturating_mul(1_000))).saturating_mul(1_000)
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +306,11 @@ mod tests {
             (three, "hhhuuuuuhh", Unhealthy),
             (three, "hhhuuuuuhhh", Healthy),
             (three, "hhhuhuhuhuhu", Healthy),
-            (window, "u", Healthy),
+            (defaults, "huuuuudduuuu", Degraded),
+            (defaults, "huuuuudduuuuu", Unhealthy),
+            (window, "u", Unknown),
+            (window, "uh", Healthy),
+            (window, "d", Unknown),
             (window, "uuu", Degraded),
             (window, "uuuhhhhhhh", Degraded),
             (window, "uuuhhhhhhhh", Degraded),
@@ -276,5 +361,67 @@ mod tests {
             let seen = word(&format!("h{}", "uh".repeat(times)), thresholds);
             prop_assert!(seen.iter().all(|one| *one == Healthy));
         }
+
+        /// Two outcomes that take turns lead to one status and stay there, whatever was before, as long as a single run is
+        /// not enough to change it.
+        #[test]
+        fn what_alternates_settles(
+            past in "[hdu]{0,20}", pair in prop::sample::select(vec!["uh", "dh", "ud"]), size in 3_usize..20,
+            healthy in 1_usize..4, degraded in 1_usize..6, more in 0_usize..6, windowed: bool,
+        ) {
+            let unhealthy = degraded + more;
+            prop_assume!(degraded > 1 && (!windowed || unhealthy <= size));
+            let thresholds = if windowed { Thresholds::Window { size, degraded, unhealthy } }
+                else { Thresholds::Consecutive { healthy, degraded, unhealthy } };
+            let seen = word(&format!("{past}{}", pair.repeat(60)), thresholds);
+            // By then every count has seen as much of it as it ever will.
+            let settled = &seen[past.len() + 60..];
+            prop_assert!(settled.iter().all(|one| Some(one) == settled.last()), "{settled:?} by {thresholds:?}");
+        }
+
+        /// On its way to there it changes in one direction only.
+        #[test]
+        fn a_window_that_fills_does_not_go_back_and_forth(
+            size in 3_usize..40, degraded in 2_usize..20, more in 0_usize..20,
+            pair in prop::sample::select(vec!["uh", "hu", "dh", "hd", "ud", "du"]),
+        ) {
+            let unhealthy = degraded + more;
+            prop_assume!(unhealthy <= size);
+            let seen = word(&format!("h{}", pair.repeat(60)), Thresholds::Window { size, degraded, unhealthy });
+            let mut changes = seen.windows(2).filter(|two| two[0] != two[1]);
+            prop_assert!(changes.all(|two| two[0].severity() < two[1].severity()), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_grace_is_longer_than_the_silence_between_two_runs() {
+        let patience =
+            |interval_s, timeout_ms, retries| Patience { interval_s, timeout_ms, retries, retry_backoff_ms: 1_000 };
+        for (of, seconds) in [
+            (patience(30, 30_000, 0), 90 + 30),
+            (patience(30, 30_000, 2), 90 + 30),
+            (patience(60, 10_000, 2), 180 + 33),
+            (patience(30, 60_000, 2), 90 + 60 + 30),
+            (patience(1, 300_000, 5), 90 + 300 + 299),
+            (patience(3_600, 30_000, 5), 10_800 + 180 + 31),
+        ] {
+            assert_eq!(of.grace_us("http"), seconds * 1_000_000, "{of:?}");
+            assert_eq!(of.grace_us(crate::plugin::healthcheck::HEARTBEAT), i64::MAX);
+            // Due, over when the run was, and the next only then: so long is silence with every run in its place.
+            let (longest, interval) = (of.longest_us(), of.interval_s * 1_000_000);
+            let begins_after = (longest + interval - 1) / interval * interval;
+            assert!(of.grace_us("http") > begins_after.max(interval) + longest, "{of:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_fallen_silent_is_written_down_once() {
+        let state = State::after(None, Healthy, Timestamp(5), Thresholds::default(), GRACE);
+        assert_eq!(state.clone().fallen_silent(Timestamp(5 + GRACE), GRACE), None);
+        let now = Timestamp(6 + GRACE);
+        let silent = state.clone().fallen_silent(now, GRACE).unwrap();
+        assert_eq!((silent.status, silent.since, silent.outcomes.as_str()), (Unknown, Timestamp(5 + GRACE), ""));
+        assert_eq!((state.since_as_of(now, GRACE), silent.since_as_of(now, GRACE)), (silent.since, silent.since));
+        assert_eq!(silent.fallen_silent(Timestamp(7 + GRACE), GRACE), None);
     }
 }

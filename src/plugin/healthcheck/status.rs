@@ -3,7 +3,6 @@
 use super::domain::Health;
 use super::message;
 use super::run_store::Known;
-use super::state::grace_us;
 use crate::database::Timestamp;
 use crate::proto::checkmate::healthcheck::v1 as pb;
 use std::collections::BTreeMap;
@@ -31,18 +30,18 @@ pub(super) fn system(system_id: String, known: &[Known], now: Timestamp) -> pb::
 
 /// How a check of a system is.
 pub(super) fn status_of(known: &Known, now: Timestamp) -> Health {
-    known.state().map_or(Health::Unknown, |state| state.as_of(now, grace_us(&known.strategy_id, known.interval_s)))
+    known.state().map_or(Health::Unknown, |state| state.as_of(now, known.patience.grace_us(&known.strategy_id)))
 }
 
 fn check(known: &Known, now: Timestamp) -> pb::CheckStatus {
-    let state = known.state();
+    let (state, grace) = (known.state(), known.patience.grace_us(&known.strategy_id));
     pb::CheckStatus {
         configuration_id: known.check_id.to_string(),
         configuration_name: known.check_name.clone(),
         status: message::health(status_of(known, now)),
         runs_considered: state.as_ref().map_or(0, |state| i32::try_from(state.outcomes.len()).unwrap_or(i32::MAX)),
         last_run_at: state.as_ref().map(|state| state.last_run_at.message()),
-        since: state.as_ref().map(|state| state.since.message()),
+        since: state.as_ref().map(|state| state.since_as_of(now, grace).message()),
         paused: known.paused,
     }
 }
