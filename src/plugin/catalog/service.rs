@@ -85,7 +85,11 @@ impl CatalogService for Catalog {
         let (call, request) = Call::open(request)?;
         let id = SystemId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
+        let done = store.release_incidents_of_system(&self.kernel, &call, id).await?;
         must_have_deleted(store.delete_system(id).await?, "System", id)?;
+        for did in done {
+            store.also(&did).await?;
+        }
         self.kernel.commit(store, call.did("system.deleted", id)).await?;
         reply(pb::DeleteSystemResponse { success: true })
     }

@@ -9,7 +9,7 @@ use super::store::changed_at;
 use super::{message, push, vault};
 use crate::access::Call;
 use crate::contract::Change;
-use crate::database::{Timestamp, Writer};
+use crate::database::{Did, Timestamp, Writer};
 use crate::error::{Error, Result};
 use crate::plugin::catalog::domain::SystemId;
 use crate::proto::checkmate::healthcheck::v1 as pb;
@@ -120,6 +120,9 @@ impl Healthchecks {
         };
         self.take_over(&mut changed, wanted, Some(&before), "body")?;
         store.save_check(&changed).await?;
+        if changed.paused != before.paused {
+            self.begin_or_end(&mut store, call, id, changed.paused).await?;
+        }
         self.kernel.commit(store, call.did("configuration.updated", id)).await?;
         Ok(self.show(changed))
     }
@@ -147,13 +150,11 @@ impl Healthchecks {
 
     pub(super) async fn delete(&self, call: &Call, id: CheckId) -> Result<()> {
         let mut store = self.kernel.database.writer().await?;
+        store.lock_check(id).await?.ok_or_else(|| missing(id))?;
         let systems = store.associations(0, None, Some(id), i64::MAX).await?;
-        if store.delete_check(id).await? == 0 {
-            return Err(missing(id));
-        }
-        for association in systems {
-            store.tell_status(call, association.system_id).await?;
-        }
+        let done = store.release_incidents(&self.kernel, call, &systems, "was deleted").await?;
+        store.delete_check(id).await?;
+        store.tell(call, done, &systems).await?;
         self.kernel.commit(store, call.did("configuration.deleted", id)).await
     }
 
@@ -165,12 +166,18 @@ impl Healthchecks {
         }
         let changed = Check { paused, updated_at: changed_at(before.updated_at, call.now), ..before };
         store.save_check(&changed).await?;
-        for association in store.associations(0, None, Some(id), i64::MAX).await? {
-            store.tell_status(call, association.system_id).await?;
-        }
+        self.begin_or_end(&mut store, call, id, paused).await?;
         let kind = if paused { "configuration.paused" } else { "configuration.resumed" };
         self.kernel.commit(store, call.did(kind, id)).await?;
         Ok(self.show(changed))
+    }
+
+    /// What follows for its systems when a check is paused or goes on.
+    async fn begin_or_end(&self, store: &mut Writer, call: &Call, id: CheckId, paused: bool) -> Result<()> {
+        let systems = store.associations(0, None, Some(id), i64::MAX).await?;
+        let released = if paused { systems.as_slice() } else { &[] };
+        let done = store.release_incidents(&self.kernel, call, released, "was paused").await?;
+        store.tell(call, done, &systems).await
     }
 
     pub(super) async fn associate(&self, call: &Call, request: pb::AssociateSystemRequest) -> Result<Association> {
@@ -208,6 +215,7 @@ impl Healthchecks {
                 updated_at: call.now,
             }
         };
+        let as_it_was = before.clone();
         let changed = Association {
             enabled: enabled.or(before.enabled),
             thresholds: thresholds.or_option(before.thresholds.map(Ok)).map(stored).transpose()?,
@@ -215,23 +223,31 @@ impl Healthchecks {
             updated_at: if is_new { call.now } else { changed_at(before.updated_at, call.now) },
             ..before
         };
+        let mut done = vec![];
         if is_new {
             store.insert_association(&changed).await?;
             store.insert_archive(changed.number, sealed_before(call.now)).await?;
         } else {
+            if let Some(why) = no_longer_followed(&as_it_was, &changed) {
+                done = store.release_incidents(&self.kernel, call, &[as_it_was], why).await?;
+            }
             store.save_association(&changed).await?;
         }
-        store.tell_status(call, system).await?;
+        store.tell(call, done, std::slice::from_ref(&changed)).await?;
         self.kernel.commit(store, call.did(kind, check)).await?;
         Ok(changed)
     }
 
     pub(super) async fn disassociate(&self, call: &Call, check: CheckId, system: SystemId) -> Result<()> {
         let mut store = self.kernel.database.writer().await?;
+        let none = || Error::NotFound(format!("Health check {check} is not associated with system {system}"));
+        let found = [store.association(check, system).await?.ok_or_else(none)?];
+        let why = "does not run for this system any more";
+        let done = store.release_incidents(&self.kernel, call, &found, why).await?;
         if store.delete_association(check, system).await? == 0 {
-            return Err(Error::NotFound(format!("Health check {check} is not associated with system {system}")));
+            return Err(none());
         }
-        store.tell_status(call, system).await?;
+        store.tell(call, done, &found).await?;
         self.kernel.commit(store, call.did("association.deleted", check)).await
     }
 
@@ -289,10 +305,27 @@ impl Healthchecks {
     }
 }
 
+/// Why a change of an association leaves its incident to itself, if it does.
+fn no_longer_followed(before: &Association, changed: &Association) -> Option<&'static str> {
+    match (before, changed) {
+        (Association { enabled: true, .. }, Association { enabled: false, .. }) => Some("was disabled for this system"),
+        (Association { incident_policy: Some(_), .. }, Association { incident_policy: None, .. }) => {
+            Some("opens no incidents for this system any more")
+        }
+        _ => None,
+    }
+}
+
 impl Writer {
-    /// Says that the status of a system may have changed.
-    async fn tell_status(&mut self, call: &Call, system: SystemId) -> Result<()> {
-        let did = crate::database::Did { plugin: super::STATUSES, ..call.did("status.changed", system) };
-        self.also(&did).await
+    /// Says what was done, and that the status of these systems may have changed: when all rows are written.
+    async fn tell(&mut self, call: &Call, done: Vec<Did>, systems: &[Association]) -> Result<()> {
+        for did in done {
+            self.also(&did).await?;
+        }
+        for association in systems {
+            let did = Did { plugin: super::STATUSES, ..call.did("status.changed", association.system_id) };
+            self.also(&did).await?;
+        }
+        Ok(())
     }
 }

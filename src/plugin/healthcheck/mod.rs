@@ -11,6 +11,7 @@ mod past;
 mod plan;
 mod push;
 mod recorder;
+mod release;
 mod retention;
 mod rules;
 mod run_store;

@@ -28,7 +28,7 @@ impl Writer {
         let actor = Actor::of(&call.caller);
         let new = Incident {
             id,
-            title: title.chars().take(TITLE_MAX).collect(),
+            title: printable(&title, TITLE_MAX),
             description: None,
             severity,
             status: Status::Investigating,
@@ -97,6 +97,11 @@ fn entry(
     created_by: Actor,
     created_at: Timestamp,
 ) -> Update {
-    let message = message.chars().take(TEXT_MAX).collect();
+    let message = printable(message, TEXT_MAX);
     Update { id: kernel.ids.next(), incident_id, message, status_change, created_by, created_at }
+}
+
+/// The beginning of a text that a target may have written: PostgreSQL keeps no NUL.
+fn printable(text: &str, characters_max: usize) -> String {
+    text.chars().take(characters_max).map(|one| if one == '\0' { char::REPLACEMENT_CHARACTER } else { one }).collect()
 }
