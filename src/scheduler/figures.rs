@@ -27,6 +27,8 @@ pub struct Figures {
     pub missed: Counter,
     /// Runs that are not stored yet.
     pub waiting: Gauge,
+    /// Runs that could not be stored.
+    pub lost: Counter,
     /// Associations with an hour that is over and not sealed.
     pub unsealed: Gauge,
     /// Runs that were sealed.
@@ -58,6 +60,7 @@ impl Default for Figures {
             overrun: Counter::default(),
             missed: Counter::default(),
             waiting: Gauge::default(),
+            lost: Counter::default(),
             unsealed: Gauge::default(),
             sealed: Counter::default(),
             // 1 ms to 4 s.
@@ -89,6 +92,7 @@ impl Figures {
         registry.register("check_runs_skipped", "Runs whose turn did not come in time", self.skipped.clone());
         registry.register("check_runs_overrun", "Runs left out: the one before went on", self.overrun.clone());
         registry.register("check_runs_missed", "Times that passed while nobody looked", self.missed.clone());
+        registry.register("check_runs_lost", "Runs that could not be stored", self.lost.clone());
         registry.register("check_runs_waiting", "Runs that are not stored yet", self.waiting.clone());
         let help = "Checks of systems with an hour that is over and not sealed";
         registry.register("history_unsealed", help, self.unsealed.clone());

@@ -1,13 +1,15 @@
 //! Heartbeats that do not come: at the deadline it is looked whether there was a report, and if not, that is a run.
 
-use super::job::Job;
+use super::job::{Job, Later};
 use crate::database::Timestamp;
 use crate::plugin::Kernel;
 use crate::plugin::healthcheck::domain::{Health, RunKind};
 use crate::plugin::healthcheck::{Finished, Lease};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 /// Looks whether a report is missing, and answers when to look again.
 pub(super) async fn look(
@@ -16,7 +18,7 @@ pub(super) async fn look(
     now: Timestamp,
     lease: Option<Lease>,
     done: mpsc::Sender<Finished>,
-    later: mpsc::UnboundedSender<(i64, Timestamp)>,
+    later: mpsc::UnboundedSender<Later>,
 ) {
     let Some(beat) = &job.beat else { return };
     let found = async { kernel.database.reader().await?.last_report(job.number).await }.await;
@@ -24,13 +26,14 @@ pub(super) async fn look(
         Ok(found) => found,
         Err(why) => {
             tracing::warn!(cause = %why, "it could not be looked whether a report is missing; trying again");
-            let _ = later.send((job.number, Timestamp(now.0 + AGAIN_US)));
+            sleep(AGAIN).await;
+            let _ = later.send(Later::Run(job.number, now));
             return;
         }
     };
     let reported = reported.unwrap_or(beat.since).max(beat.since);
     let deadlines = beat.settings.deadlines(reported, job.rhythm.interval_us, now);
-    let _ = later.send((job.number, deadlines.next));
+    let _ = later.send(Later::Run(job.number, deadlines.next));
     let Some(passed) = deadlines.passed.filter(|passed| last_run.is_none_or(|last| *passed > last)) else { return };
     let message = if reported == beat.since {
         format!("No report since the check was saved at {reported}")
@@ -58,4 +61,4 @@ pub(super) async fn look(
 }
 
 /// When the database is away.
-const AGAIN_US: i64 = 1_000_000;
+const AGAIN: Duration = Duration::from_secs(1);

@@ -5,14 +5,15 @@ use crate::database::Writer;
 use crate::error::Result;
 use crate::plugin::Kernel;
 use crate::plugin::healthcheck::{LEASE_US, Lease, SHARDS, shard_of};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A third of the time that a lease is good for: two renewals may fail.
-const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// Less than a third of the time that a lease is good for: two renewals may fail. Whoever is killed is followed within the
+/// sum of both, six and a half seconds.
+const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 
 /// After this without a renewal nothing is started: a second before others may take it over, by a clock that no one sets.
 const SURE_FOR: Duration = Duration::from_micros(LEASE_US.unsigned_abs() - 1_000_000);
@@ -31,6 +32,8 @@ struct Held {
 struct Leases {
     epochs: HashMap<i64, i64>,
     renewed: Option<Instant>,
+    /// What has come since it was last asked.
+    gained: HashSet<i64>,
 }
 
 /// Whether a check is run here.
@@ -64,11 +67,17 @@ impl Share {
         let Some(held) = &self.0 else { return Ours::Alone };
         let leases = held.leases.read().unwrap_or_else(PoisonError::into_inner);
         let shard = shard_of(association);
-        let is_sure = leases.renewed.is_some_and(|renewed| renewed.elapsed() < SURE_FOR);
         match leases.epochs.get(&shard) {
-            Some(epoch) if is_sure => Ours::Under(Lease { shard, epoch: *epoch }),
+            Some(epoch) if leases.are_sure() => Ours::Under(Lease { shard, epoch: *epoch }),
             _ => Ours::No,
         }
+    }
+
+    /// The shards that have come since this was last asked: what was due while nobody ran them is now due here.
+    #[must_use]
+    pub(super) fn take_gained(&self) -> HashSet<i64> {
+        let Some(held) = &self.0 else { return HashSet::new() };
+        std::mem::take(&mut held.leases.write().unwrap_or_else(PoisonError::into_inner).gained)
     }
 
     /// Keeps the share until told to stop.
@@ -80,8 +89,7 @@ impl Share {
             let asked = Instant::now();
             pause = match held.renew(kernel).await {
                 Ok(epochs) => {
-                    *held.leases.write().unwrap_or_else(PoisonError::into_inner) =
-                        Leases { epochs, renewed: Some(asked) };
+                    held.leases.write().unwrap_or_else(PoisonError::into_inner).renew(epochs, asked);
                     RENEW_EVERY
                 }
                 Err(why) => {
@@ -101,6 +109,22 @@ impl Share {
         if let Err(why) = held.give_back(kernel, &shards).await {
             tracing::warn!(cause = %why, "leases were not given back; others take them over when they expire");
         }
+    }
+}
+
+impl Leases {
+    fn are_sure(&self) -> bool {
+        self.renewed.is_some_and(|renewed| renewed.elapsed() < SURE_FOR)
+    }
+
+    /// Takes over what is held now. What was held but not sure counts as new: nothing of it was started meanwhile.
+    fn renew(&mut self, epochs: HashMap<i64, i64>, asked: Instant) {
+        let were_sure = self.are_sure();
+        let is_new = |(shard, epoch): (&i64, &i64)| !were_sure || self.epochs.get(shard) != Some(epoch);
+        let new: Vec<_> = epochs.iter().filter(|one| is_new(*one)).map(|(shard, _)| *shard).collect();
+        self.gained.retain(|shard| epochs.contains_key(shard));
+        self.gained.extend(new);
+        (self.epochs, self.renewed) = (epochs, Some(asked));
     }
 }
 

@@ -8,7 +8,9 @@ mod heartbeat;
 mod job;
 mod lease;
 pub mod queue;
+mod roster;
 mod runner;
+mod silence;
 mod writer;
 
 use crate::database::Timestamp;

@@ -72,6 +72,9 @@ impl Runner {
         inner.figures.in_flight.dec();
         let Some(finished) = looked else { return };
         inner.figures.count(finished.verdict);
+        if finished.verdict != Health::Unknown {
+            start.job.hear(start.at);
+        }
         // Waits while the database is away, with its turn: then the rest is left out instead of piling up.
         let _ = inner.done.send(finished).await;
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub const SHARDS: i64 = 256;
 
 /// A lease is good for so long without being renewed.
-pub const LEASE_US: i64 = 6_000_000;
+pub const LEASE_US: i64 = 5_000_000;
 
 /// A shard that is held, and by which count of holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]

@@ -17,8 +17,10 @@ mod rules;
 mod run_store;
 mod runs;
 mod series;
+mod schedule_store;
 mod service;
 mod settings;
+mod silence;
 mod state;
 mod status;
 mod store;
@@ -33,8 +35,9 @@ pub(crate) use archive::sweep::{Swept, sweep_some};
 pub use lease_store::{LEASE_US, Lease, SHARDS};
 pub use plan::{Looked, Plan, millis};
 pub use recorder::{Finished, record, shard_of};
+pub use schedule_store::Scheduled;
 pub use settings::plan_of;
-pub use store::Scheduled;
+pub use silence::fall_silent;
 
 /// The plugin's id, and whose the changes of its configuration are in the change feed.
 pub const PLUGIN: &str = "healthcheck";

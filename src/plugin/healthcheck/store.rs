@@ -14,20 +14,6 @@ fn after_check(page: &Page) -> Uuid {
     page.after.as_deref().and_then(|after| Uuid::try_parse(after).ok()).unwrap_or(Uuid::nil())
 }
 
-/// What a schedule is made from.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub struct Scheduled {
-    /// The check.
-    #[sqlx(flatten)]
-    pub check: Check,
-    /// The number of the association.
-    pub number: i64,
-    /// The system.
-    pub system_id: SystemId,
-    /// When it was associated.
-    pub associated_at: Timestamp,
-}
-
 impl Reader {
     /// Oldest first.
     pub(super) async fn checks(
@@ -161,33 +147,6 @@ impl Reader {
              where association.check_id = $1 and association.system_id = $2",
             check,
             system
-        )
-    }
-
-    /// What is to run: of all checks, or of one.
-    pub(crate) async fn all_scheduled(&mut self, check: Option<CheckId>) -> Result<Vec<Scheduled>> {
-        if let Some(check) = check {
-            return sql!(
-                self,
-                fetch_all as Scheduled,
-                "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
-                     retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                     number, system_id, association.created_at as associated_at
-                 from healthcheck_association as association
-                 join healthcheck_check as check_ on check_.id = association.check_id
-                 where association.check_id = $1 and enabled = true and paused = false",
-                check
-            );
-        }
-        sql!(
-            self,
-            fetch_all as Scheduled,
-            "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
-                     retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                     number, system_id, association.created_at as associated_at
-                 from healthcheck_association as association
-                 join healthcheck_check as check_ on check_.id = association.check_id
-                 where enabled = true and paused = false"
         )
     }
 
