@@ -53,6 +53,7 @@ impl Home {
         Self { folder, database, secrets: Arc::default() }
     }
 
+    /// Where its database is.
     pub fn database(&self) -> &str {
         &self.database
     }
