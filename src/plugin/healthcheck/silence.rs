@@ -1,5 +1,6 @@
 //! Checks of which nothing was heard for too long: that nobody knows how they are is written down, and told once.
 
+use super::archive::store::StatusChange;
 use super::domain::Health;
 use super::run_store::Judging;
 use super::state::State;
@@ -31,15 +32,19 @@ pub async fn fall_silent(kernel: &Kernel, numbers: &[i64], now: Timestamp) -> Re
 async fn write_down(kernel: &Kernel, numbers: &[i64], now: Timestamp) -> Result<()> {
     let mut store = kernel.database.writer().await?;
     let judging = store.lock_judging(numbers).await?;
-    let (mut silent, mut systems) = (HashMap::new(), BTreeSet::new());
+    let (mut silent, mut systems, mut changes) = (HashMap::new(), BTreeSet::new(), vec![]);
     for (number, state) in store.states(numbers).await? {
         let Some(judged) = judging.get(&number).filter(|judged| judged.enabled && !judged.paused) else { continue };
-        if let Some(state) = state.fallen_silent(now, judged.patience.grace_us(&judged.strategy_id)) {
+        let grace = judged.patience.grace_us(&judged.strategy_id);
+        let at = Timestamp(state.last_judged_at.0.saturating_add(grace));
+        if let Some(state) = state.fallen_silent(now, grace) {
+            changes.push(StatusChange { association: number, at, status: Health::Unknown });
             systems.insert(judged.system_id);
             silent.insert(number, state);
         }
     }
     store.save_states(&silent).await?;
+    store.insert_status_changes(&changes).await?;
     let call = Call::by_server(PLUGIN, "notices checks that fall silent", now);
     let mut done = vec![];
     for (number, state) in &silent {

@@ -146,7 +146,7 @@ impl Writer {
         let number = association.number;
         let Some(judged) = self.lock_judging(&[number]).await?.remove(&number) else { return Ok(false) };
         let thresholds = Thresholds::of(&judged.strategy_id, judged.thresholds.as_deref());
-        let grace = judged.grace_us();
+        let grace = judged.patience.grace_us(&judged.strategy_id);
         let mut state = self.states(&[number]).await?.remove(&number);
         let mut changes = vec![];
         let last = state.as_ref().map(|state| state.last_run_at);

@@ -8,7 +8,7 @@ use super::tally::Tally;
 use crate::database::{Reader, Timestamp};
 use crate::error::{Error, Result};
 use crate::plugin::healthcheck::domain::RunKind;
-use crate::plugin::healthcheck::{HEARTBEAT, state};
+use crate::plugin::healthcheck::HEARTBEAT;
 use std::collections::BTreeMap;
 
 /// What the runs of some time are made of.
@@ -26,7 +26,7 @@ pub(in crate::plugin::healthcheck) fn stands_us(owner: &Owner) -> i64 {
     if owner.strategy_id == HEARTBEAT {
         return HEARTBEAT_STANDS_US;
     }
-    state::grace_us(&owner.strategy_id, owner.interval_s).min(HEARTBEAT_STANDS_US)
+    owner.patience.grace_us(&owner.strategy_id).min(HEARTBEAT_STANDS_US)
 }
 
 impl Hot {

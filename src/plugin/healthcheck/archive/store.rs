@@ -6,6 +6,7 @@ use crate::database::{Reader, Timestamp, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 use crate::plugin::healthcheck::domain::Health;
+use crate::plugin::healthcheck::state::Patience;
 use serde_json::{Value, json};
 
 /// How far the runs of an association are archived.
@@ -46,7 +47,8 @@ impl Archive {
 pub(in crate::plugin::healthcheck) struct Owner {
     pub(in crate::plugin::healthcheck) system_id: SystemId,
     pub(in crate::plugin::healthcheck) strategy_id: String,
-    pub(in crate::plugin::healthcheck) interval_s: i64,
+    #[sqlx(flatten)]
+    pub(in crate::plugin::healthcheck) patience: Patience,
     #[sqlx(flatten)]
     pub(in crate::plugin::healthcheck) archive: Archive,
     /// When the first run is due that is not sealed.
@@ -90,16 +92,32 @@ pub(in crate::plugin::healthcheck) struct StatusChange {
 impl Reader {
     /// How far an association is archived, and what its runs are tallied by.
     pub(in crate::plugin::healthcheck) async fn owner(&mut self, association: i64) -> Result<Option<Owner>> {
+        Ok(self.owners(&[association]).await?.pop())
+    }
+
+    /// The same of several.
+    pub(super) async fn owners(&mut self, associations: &[i64]) -> Result<Vec<Owner>> {
         sql!(
             self,
-            fetch_optional as Owner,
-            "select system_id, strategy_id, interval_s, archive.association, upto, last_at, last_status, raw_from, hour_from, stored,
-                 null as first_at
-             from healthcheck_archive as archive
-             join healthcheck_association as owner on owner.number = archive.association
-             join healthcheck_check as check_ on check_.id = owner.check_id
-             where archive.association = $1",
-            association
+            fetch_all as Owner,
+            {
+                sqlite: "select system_id, strategy_id, interval_s, timeout_ms, retries, retry_backoff_ms, archive.association,
+                             upto, last_at, last_status, raw_from, hour_from, stored,
+                             (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
+                         from healthcheck_archive as archive
+                         join healthcheck_association as owner on owner.number = archive.association
+                         join healthcheck_check as check_ on check_.id = owner.check_id
+                         where archive.association in (select value from json_each($1)) order by archive.association",
+                postgres: "select system_id, strategy_id, interval_s, timeout_ms, retries, retry_backoff_ms, archive.association,
+                               upto, last_at, last_status, raw_from, hour_from, stored,
+                               (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
+                           from healthcheck_archive as archive
+                           join healthcheck_association as owner on owner.number = archive.association
+                           join healthcheck_check as check_ on check_.id = owner.check_id
+                           where archive.association in (select value::bigint from json_array_elements_text(cast($1 as json)))
+                           order by archive.association",
+            },
+            json!(associations).to_string()
         )
     }
 

@@ -33,55 +33,40 @@ impl Writer {
 
     /// Those that are furthest behind; nobody else seals or records runs of them until the end of the transaction.
     pub(super) async fn lock_unsealed(&mut self, upto: i64, limit: i64) -> Result<Vec<Owner>> {
-        sql!(
+        let locked = sql!(
             self,
-            fetch_all as Owner,
+            fetch_all as (i64,),
             {
-                sqlite: "select system_id, strategy_id, interval_s, archive.association, upto, last_at, last_status, raw_from,
-                             hour_from, stored,
-                             (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
-                         from healthcheck_archive as archive
+                sqlite: "select archive.association from healthcheck_archive as archive
                          join healthcheck_association as owner on owner.number = archive.association
-                         join healthcheck_check as check_ on check_.id = owner.check_id
                          where upto < $1 order by upto, archive.association limit $2",
-                postgres: "select system_id, strategy_id, interval_s, archive.association, upto, last_at, last_status, raw_from,
-                               hour_from, stored,
-                               (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
-                           from healthcheck_archive as archive
+                postgres: "select archive.association from healthcheck_archive as archive
                            join healthcheck_association as owner on owner.number = archive.association
-                           join healthcheck_check as check_ on check_.id = owner.check_id
                            where upto < $1 order by upto, archive.association limit $2
                            for update of archive, owner skip locked",
             },
             upto,
             limit
-        )
+        )?;
+        // Read after the lock: what is read with it is as of before, and runs may have come meanwhile.
+        self.owners(&locked.into_iter().map(|(number,)| number).collect::<Vec<_>>()).await
     }
 
     /// These; nobody else seals or records runs of them until the end of the transaction.
     pub(in crate::plugin::healthcheck) async fn lock_owners(&mut self, associations: &[i64]) -> Result<Vec<Owner>> {
         sql!(
             self,
-            fetch_all as Owner,
+            execute,
             {
-                sqlite: "select system_id, strategy_id, interval_s, archive.association, upto, last_at, last_status, raw_from,
-                             hour_from, stored,
-                             (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
-                         from healthcheck_archive as archive
-                         join healthcheck_association as owner on owner.number = archive.association
-                         join healthcheck_check as check_ on check_.id = owner.check_id
-                         where archive.association in (select value from json_each($1)) order by archive.association",
-                postgres: "select system_id, strategy_id, interval_s, archive.association, upto, last_at, last_status, raw_from,
-                               hour_from, stored,
-                               (select min(scheduled_at) from healthcheck_run where association = archive.association) as first_at
-                           from healthcheck_archive as archive
+                sqlite: "select $1",
+                postgres: "select archive.association from healthcheck_archive as archive
                            join healthcheck_association as owner on owner.number = archive.association
-                           join healthcheck_check as check_ on check_.id = owner.check_id
                            where archive.association in (select value::bigint from json_array_elements_text(cast($1 as json)))
                            order by archive.association for update of archive, owner",
             },
             json!(associations).to_string()
-        )
+        )?;
+        self.owners(associations).await
     }
 
     pub(super) async fn save_chunks(&mut self, chunks: &[NewChunk]) -> Result<u64> {
