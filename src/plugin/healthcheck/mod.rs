@@ -5,6 +5,7 @@ mod checks;
 pub mod domain;
 mod history;
 mod lease_store;
+mod mask;
 mod message;
 mod page_store;
 mod past;

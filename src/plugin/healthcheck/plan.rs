@@ -1,7 +1,8 @@
 //! How a check is carried out: one look with its repetitions, what it found, and the verdict.
 
 use super::domain::Health;
-use super::vault::{self, Secrets};
+use super::mask::Mask;
+use super::vault::Secrets;
 use crate::contract::issue::{Issues, Path};
 use crate::probe::assertion::{self, Assertion, Judged, Ready};
 use crate::probe::{Fault, Kind, Net, Prepared, Seen, Trouble};
@@ -17,7 +18,7 @@ pub struct Plan {
     assertions: Vec<Assertion>,
     /// The same, ready to judge.
     ready: Vec<Ready>,
-    secrets: Secrets,
+    mask: Mask,
     pace: Pace,
 }
 
@@ -58,7 +59,7 @@ impl Plan {
     pub fn new(
         kind: &'static Kind,
         settings: &Value,
-        secrets: Secrets,
+        secrets: &Secrets,
         assertions: Vec<Assertion>,
         pace: Pace,
     ) -> Result<Self, Vec<Fault>> {
@@ -73,7 +74,9 @@ impl Plan {
             }
         }
         match prepared {
-            Ok(prepared) if faults.is_empty() => Ok(Self { kind, prepared, assertions, ready, secrets, pace }),
+            Ok(prepared) if faults.is_empty() => {
+                Ok(Self { kind, prepared, assertions, ready, mask: Mask::of(settings, secrets), pace })
+            }
             Ok(_) => Err(faults),
             Err(of_settings) => {
                 faults.extend(of_settings.into_iter().map(below));
@@ -114,7 +117,7 @@ impl Plan {
     }
 
     fn judge(&self, seen: Seen, attempts: u32) -> Looked {
-        let Seen { findings, trouble, latency } = seen;
+        let Seen { mut findings, trouble, latency } = seen;
         // An assertion about what could not be found says nothing.
         let could_look = !matches!(trouble, Some(Trouble::Ours(_)));
         let judged: Vec<_> = if could_look {
@@ -135,13 +138,11 @@ impl Plan {
             }
             (None, None, None) => (Health::Healthy, None),
         };
-        let message = message.map(|text| vault::masked(&text, &self.secrets));
-        let mut findings = Value::Object(findings);
-        vault::mask(&mut findings, &self.secrets);
-        let findings = if let Value::Object(findings) = findings { findings } else { Map::new() };
+        let message = message.map(|text| self.mask.text(text));
+        self.mask.object(&mut findings);
         let judged = judged.into_iter().map(|(assertion, mut judged): (Assertion, Judged)| {
-            judged.actual.iter_mut().for_each(|actual| vault::mask(actual, &self.secrets));
-            judged.message = judged.message.map(|text| vault::masked(&text, &self.secrets));
+            judged.actual.iter_mut().for_each(|actual| self.mask.value(actual));
+            judged.message = judged.message.map(|text| self.mask.text(text));
             (assertion, judged)
         });
         Looked { verdict, message, latency, judged: judged.collect(), findings, attempts }

@@ -58,7 +58,7 @@ pub(super) fn check(wanted: Wanted, before: Option<(&Kind, &Value, &Secrets)>, b
     }
     let mut whole = config.clone();
     vault::put_back(&mut whole, &secrets);
-    let plan = Plan::new(kind, &whole, secrets.clone(), assertions, pace);
+    let plan = Plan::new(kind, &whole, &secrets, assertions, pace);
     let plan = plan.map_err(|faults| Error::Invalid(issues(faults, below)))?;
     Ok(Checked { plan, config, secrets })
 }
@@ -122,6 +122,6 @@ pub fn plan_of(kernel: &Kernel, check: &Check) -> Result<Plan> {
     let secrets = secrets_of(kernel, check.id, check.secrets.as_deref())?;
     let mut whole = config_of(check);
     vault::put_back(&mut whole, &secrets);
-    let plan = Plan::new(kind, &whole, secrets, assertions_of(check), pace(check));
+    let plan = Plan::new(kind, &whole, &secrets, assertions_of(check), pace(check));
     plan.map_err(|faults| Error::Invalid(issues(faults, "")))
 }
