@@ -2,6 +2,7 @@
 //!
 //! A channel would dial again, and wait for a server that comes back; a look wants to know about this connection.
 
+use super::secret::is_credential;
 use super::talk::{days_remaining, said};
 use super::tls::{TlsOptions, millis};
 use super::{Fault, Net, Probe, Secret, Trouble};
@@ -122,6 +123,8 @@ impl Probe for Grpc {
             let is_key = MetadataKey::<Ascii>::from_bytes(key.as_bytes()).is_ok_and(|read| read.as_str() == key);
             fault(!is_key, &at, "Is not a name of text metadata, in lower case");
             fault(MetadataValue::<Ascii>::try_from(value).is_err(), &at, "Is not a value of text metadata");
+            let is_open = path == "metadata" && is_credential(key);
+            fault(is_open, &at, "Would be stored and shown as it is: use secretMetadata");
             let is_twice = path == "metadata" && self.secret_metadata.contains_key(key);
             fault(is_twice, &at, "Is in secretMetadata as well");
         }

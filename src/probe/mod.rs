@@ -29,7 +29,9 @@ pub mod ssh;
 mod talk;
 pub mod tcp;
 pub mod tls;
+mod turns;
 mod value;
+mod veil;
 pub mod websocket;
 mod wire;
 
@@ -46,6 +48,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+pub use turns::{Going, Turn, Turns};
 
 /// Every kind, by id.
 pub const KINDS: &[Kind] = &[

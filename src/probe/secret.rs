@@ -18,9 +18,20 @@ impl Secret {
     }
 }
 
+/// Headers and metadata that say who one is. They belong where they are sealed, not where everybody reads them.
+pub(super) fn is_credential(name: &str) -> bool {
+    ["authorization", "cookie", "proxy-authorization"].iter().any(|one| name.eq_ignore_ascii_case(one))
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 }
 

@@ -1,7 +1,9 @@
 //! `websocket`: whether a server speaks WebSocket, and answers in it.
 
 use super::http::named;
+use super::secret::is_credential;
 use super::tls::{TlsOptions, millis, plain};
+use super::veil::Veil;
 use super::{Fault, Net, Probe, Secret, Trouble};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Uri, header};
@@ -69,6 +71,8 @@ struct Plan {
     url: Url,
     uri: Uri,
     headers: HeaderMap,
+    /// Lines of headers.
+    secrets: Secret,
 }
 
 /// What was found.
@@ -169,7 +173,7 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     net: &Net,
     stream: S,
     found: &mut Found,
-) -> Result<WebSocketStream<S>, Trouble> {
+) -> Result<WebSocketStream<Veil<S>>, Trouble> {
     net.phase("waiting for the WebSocket to open");
     let mut request = plan.uri.clone().into_client_request().map_err(|why| failed(&why))?;
     request.headers_mut().extend(plan.headers.clone());
@@ -177,6 +181,7 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX))
         .read_buffer_size(8_192);
+    let stream = Veil::new(stream, &plan.secrets);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, answer)) => {
             found.status_code = Some(answer.status().as_u16());
@@ -254,7 +259,7 @@ impl Plan {
     fn of(settings: &WebSocket) -> Result<Self, Vec<Fault>> {
         let mut faults = settings.tls.faults("tls");
         let place = place(&settings.url).map_err(|why| faults.push(Fault::new("url", why))).ok();
-        let headers = headers(settings, &mut faults);
+        let (headers, secrets) = headers(settings, &mut faults);
         if settings.send.as_ref().is_some_and(|text| text.len() > SEND_MAX) {
             faults.push(Fault::new("send", format!("Must have at most {SEND_MAX} bytes")));
         }
@@ -262,7 +267,7 @@ impl Plan {
             faults.push(Fault::new("expect", format!("Must have 1 to {SEND_MAX} bytes")));
         }
         match place {
-            Some((url, uri)) if faults.is_empty() => Ok(Self { url, uri, headers }),
+            Some((url, uri)) if faults.is_empty() => Ok(Self { url, uri, headers, secrets }),
             _ => Err(faults),
         }
     }
@@ -287,16 +292,26 @@ fn place(text: &str) -> Result<(Url, Uri), &'static str> {
     Ok((url, uri))
 }
 
-fn headers(settings: &WebSocket, faults: &mut Vec<Fault>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+/// What may be seen, and lines of what may not.
+fn headers(settings: &WebSocket, faults: &mut Vec<Fault>) -> (HeaderMap, Secret) {
+    let (mut headers, mut secrets) = (HeaderMap::new(), String::new());
     let open = settings.headers.iter().map(|(name, value)| ("headers", name, value.as_str()));
     let secret = settings.secret_headers.iter().map(|(name, value)| ("secretHeaders", name, value.reveal()));
-    for (setting, name, value) in open.chain(secret) {
-        match named(name, value) {
+    for (setting, name, text) in open.chain(secret) {
+        match named(name, text) {
             Ok((name, _)) if name.as_str().starts_with("sec-websocket-") => {
                 faults.push(Fault::new(format!("{setting}.{name}"), "Is set by the request itself"));
             }
-            Ok((name, value)) => drop(headers.insert(name, value)),
+            Ok(_) if setting == "headers" && is_credential(name) => {
+                let why = "Would be stored and shown as it is: use secretHeaders";
+                faults.push(Fault::new(format!("headers.{name}"), why));
+            }
+            // It is sent in any case, and once.
+            Ok((name, value)) if setting == "headers" || name == header::HOST => drop(headers.insert(name, value)),
+            Ok((name, _)) => {
+                headers.remove(&name);
+                secrets.extend([name.as_str(), ": ", text, "\r\n"]);
+            }
             Err(why) => faults.push(Fault::new(format!("{setting}.{name}"), why)),
         }
     }
@@ -311,5 +326,5 @@ fn headers(settings: &WebSocket, faults: &mut Vec<Fault>) -> HeaderMap {
     {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
     }
-    headers
+    (headers, secrets.into())
 }

@@ -238,8 +238,8 @@ async fn secrets_stay_with_their_origin() {
     .await;
     let settings = |path: &str| {
         json!({
-            "url": server.url(path), "bearerToken": "token-1", "secretHeaders": { "x-key": "key-1" },
-            "headers": { "cookie": "cookie-1", "x-open": "open-1" },
+            "url": server.url(path), "bearerToken": "token-1", "secretHeaders": { "x-key": "key-1", "cookie": "cookie-1" },
+            "headers": { "x-open": "open-1" },
         })
     };
     let secrets = ["token-1", "key-1", "cookie-1"];
@@ -444,7 +444,9 @@ fn settings_that_cannot_be_used_are_named() {
         (json!({ "url": good, "headers": { "a b": "c" } }), "headers.a b"),
         (json!({ "url": good, "headers": { "a": "b\r\nc: d" } }), "headers.a"),
         (json!({ "url": good, "headers": { "Content-Length": "5" } }), "headers.Content-Length"),
-        (json!({ "url": good, "headers": { "authorization": "x" }, "bearerToken": "y" }), "headers"),
+        (json!({ "url": good, "headers": { "Authorization": "x" } }), "headers.Authorization"),
+        (json!({ "url": good, "headers": { "cookie": "x" } }), "headers.cookie"),
+        (json!({ "url": good, "secretHeaders": { "authorization": "x" }, "bearerToken": "y" }), "secretHeaders"),
         (json!({ "url": good, "secretHeaders": { "a": "\n" } }), "secretHeaders.a"),
         (json!({ "url": good, "bearerToken": "a\n" }), "bearerToken"),
         (json!({ "url": good, "bearerToken": "a", "basicAuth": { "username": "a", "password": "b" } }), "bearerToken"),

@@ -2,6 +2,7 @@
 
 use super::status::Statuses;
 use super::{Http, HttpVersion, Method};
+use crate::probe::secret::is_credential;
 use crate::probe::tls::TlsOptions;
 use crate::probe::{Fault, Secret, Trouble};
 use base64::Engine;
@@ -184,7 +185,11 @@ fn headers(settings: &Http, faults: &mut Vec<Fault>) -> (HeaderMap, HeaderMap) {
     open.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in &settings.headers {
         match named(name, value) {
-            Ok((name, value)) if is_personal(&name) => drop(secret.insert(name, value)),
+            Ok(_) if is_credential(name) => {
+                let why = "Would be stored and shown as it is: use basicAuth, bearerToken or secretHeaders";
+                faults.push(Fault::new(format!("headers.{name}"), why));
+            }
+            Ok((name, value)) if name == header::HOST => drop(secret.insert(name, value)),
             Ok((name, value)) => drop(open.insert(name, value)),
             Err(why) => faults.push(Fault::new(format!("headers.{name}"), why)),
         }
@@ -202,17 +207,12 @@ fn headers(settings: &Http, faults: &mut Vec<Fault>) -> (HeaderMap, HeaderMap) {
     match authorization(settings) {
         Ok(None) => {}
         Ok(Some(_)) if secret.contains_key(header::AUTHORIZATION) => {
-            faults.push(Fault::new("headers", "Has an authorization beside basicAuth or bearerToken"));
+            faults.push(Fault::new("secretHeaders", "Has an authorization beside basicAuth or bearerToken"));
         }
         Ok(Some(value)) => drop(secret.insert(header::AUTHORIZATION, value)),
         Err(fault) => faults.push(fault),
     }
     (open, secret)
-}
-
-/// Meant for one origin, whether or not it is called secret.
-fn is_personal(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST].contains(name)
 }
 
 /// A header that one may set.
