@@ -6,8 +6,8 @@ use crate::contract::{Checks, Mount, method_named};
 use crate::database::{Database, FileLock, Ids, Location, Schema};
 use crate::error::{Error, Result};
 use crate::json::Value;
-use crate::plugin::{self, Kernel, auth};
-use crate::probe::Net;
+use crate::plugin::{self, Kernel, auth, healthcheck};
+use crate::probe::{Net, Turns};
 use crate::scheduler;
 use crate::transport::{Edge, Listeners, Metrics, ReplyCache, Shared, listener};
 use crate::world::{Clock, Entropy};
@@ -80,9 +80,19 @@ impl Foundation {
         let checks = Checks { pages: pages.clone() };
         let ids = Arc::new(Ids::new(clock.clone()));
         let net = Net::new(config.probes.clone());
-        let clock_of_kernel = clock.clone();
-        let kernel =
-            Kernel { database, snapshot, key, hashing, entropy: Entropy, ids, pages, clock: clock_of_kernel, net };
+        let kernel = Kernel {
+            database,
+            snapshot,
+            key,
+            old_keys: config.old_instance_keys.iter().map(|key| InstanceKey::parse(key)).collect::<Result<_>>()?,
+            hashing,
+            entropy: Entropy,
+            ids,
+            pages,
+            clock: clock.clone(),
+            net,
+            turns: Turns::default(),
+        };
         let foundation = Self { kernel, gate, clock, checks, config, lock };
         auth::seed(&foundation.kernel, &foundation.call("makes the roles of a new installation")).await?;
         Ok(foundation)
@@ -195,6 +205,7 @@ impl App {
         let figures = edge.shared().metrics.checks.clone();
         let forgetter = tokio::spawn(ending(stop.clone(), ledger.keep(following.clone())));
         let by_time = scheduler::keep(foundation.kernel.clone(), foundation.clock.clone(), figures, following.clone());
+        let resealing = tokio::spawn(healthcheck::reseal(foundation.kernel.clone(), following.clone()));
         let timekeeper = tokio::spawn(ending(stop.clone(), by_time));
         let apart = Apart::new()?;
         let (follower, keeper) = (apart.spawn(ending(stop.clone(), follow)), tokio::spawn(ending(stop.clone(), keep)));
@@ -210,6 +221,7 @@ impl App {
             ("last uses", keeper),
             ("kept answers", forgetter),
             ("scheduler", timekeeper),
+            ("secrets", resealing),
             ("health", reporter),
         ] {
             match timeout(CLOSING_MAX, task).await {

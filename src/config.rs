@@ -62,6 +62,8 @@ pub struct Config {
     pub bootstrap: bool,
     /// 64 hex digits; needed with PostgreSQL.
     pub instance_key: Option<Zeroizing<String>>,
+    /// Those before it, which still open what they sealed.
+    pub old_instance_keys: Vec<Zeroizing<String>>,
     /// Limits.
     pub limits: Limits,
     /// Where probes may connect.
@@ -86,6 +88,7 @@ impl Config {
             private_contract: settings.private_contract || file.private_contract,
             bootstrap: !(settings.no_bootstrap || file.no_bootstrap),
             instance_key: environment("CHECKMATE_INSTANCE_KEY")?.map(Zeroizing::new),
+            old_instance_keys: several(environment("CHECKMATE_OLD_INSTANCE_KEYS")?.map(Zeroizing::new)),
             limits: file.limits,
             probes: file.probes,
         })
@@ -119,6 +122,13 @@ fn environment(name: &str) -> Result<Option<String>> {
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => Err(Error::Refused(format!("{name} is not UTF-8"))),
     }
+}
+
+/// What stands between commas.
+fn several(text: Option<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
+    let text = text.unwrap_or_default();
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| Zeroizing::new(part.to_owned())).collect()
 }
 
 fn read_file(named: Option<&Path>) -> Result<File> {
@@ -157,6 +167,13 @@ mod tests {
         assert_eq!(duration("1m 30s").unwrap(), Duration::from_secs(90));
         assert_eq!(duration("7").unwrap(), Duration::from_secs(7));
         assert!(duration("soon").is_err() && duration("-1s").is_err());
+    }
+
+    #[test]
+    fn keys_stand_between_commas() {
+        let keys =
+            |text: &str| several(Some(Zeroizing::new(text.to_owned()))).iter().map(|key| key.len()).collect::<Vec<_>>();
+        assert_eq!((keys("ab, cde,,"), keys(""), several(None).len()), (vec![2, 3], vec![], 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::database::{Deferred, Did, Timestamp};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// An identity with what it may do.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub struct Call {
     pub now: Timestamp,
     /// Any one of these was needed to be let in.
     pub needed: &'static [&'static str],
+    /// Until when its caller waits, if somebody does.
+    pub until: Option<Instant>,
     plugin: &'static str,
     deferred: Option<Arc<Deferred>>,
 }
@@ -95,7 +98,7 @@ impl Call {
     /// A call of the server itself, outside of any procedure: the reason is for whoever reads the change feed.
     #[must_use]
     pub fn by_server(plugin: &'static str, why: &'static str, now: Timestamp) -> Self {
-        Self { caller: Arc::new(Caller::server(why)), now, needed: &[], plugin, deferred: None }
+        Self { caller: Arc::new(Caller::server(why)), now, needed: &[], until: None, plugin, deferred: None }
     }
 
     /// Takes a request apart. Only the Gate lets requests through, so one that did not pass it is a bug, and refused.
@@ -104,7 +107,7 @@ impl Call {
         let admitted = extensions.get::<Admitted>().ok_or_else(|| Error::bug("a request went around the gate"))?;
         let Method { plugin, permissions, .. } = admitted.method();
         let (caller, now, deferred) = (admitted.caller(), admitted.now(), admitted.deferred());
-        let call = Self { caller, now, needed: permissions, plugin, deferred };
+        let call = Self { caller, now, needed: permissions, until: admitted.deadline(), plugin, deferred };
         Ok((call, message))
     }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::json::Value;
 use crate::world::Clock;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The role of callers without a key; no application has it.
 pub const ANONYMOUS: &str = "anonymous";
@@ -48,9 +49,22 @@ pub struct Admitted {
     caller: Arc<Caller>,
     now: Timestamp,
     deferred: Option<Arc<Deferred>>,
+    until: Option<Instant>,
 }
 
 impl Admitted {
+    /// The same leave for a call whose caller waits until then.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { until: Some(deadline), ..self }
+    }
+
+    /// Until when its caller waits, if somebody does.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.until
+    }
+
     /// The same leave for a call that does not commit: it leaves its transaction there.
     #[must_use]
     pub fn deferring(self, to: Arc<Deferred>) -> Self {
@@ -199,7 +213,7 @@ impl Gate {
             }
             Identity::Application { .. } | Identity::Anonymous | Identity::Server(_) => {}
         }
-        Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now(), deferred: None })
+        Ok(Admitted { method, caller: caller.clone(), now: self.0.clock.now(), deferred: None, until: None })
     }
 
     /// Whether callers without a credential may call anything at all.

@@ -26,6 +26,10 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     print(&format!("listen           {}", config.listen))?;
     print(&format!("database         {database}"))?;
     print(&format!("instance key     {key}"))?;
+    for old in &config.old_instance_keys {
+        InstanceKey::parse(old).map_err(|why| anyhow::anyhow!("CHECKMATE_OLD_INSTANCE_KEYS: {why}"))?;
+    }
+    print(&format!("old keys         {}", config.old_instance_keys.len()))?;
     print(&format!("drain timeout    {:?}", config.drain_timeout))?;
     print(&format!("private contract {}", config.private_contract))?;
     print(&format!("bootstrap        {}", config.bootstrap))?;

@@ -11,7 +11,7 @@ use crate::access::{Hashing, InstanceKey, Snapshot};
 use crate::contract::{Mount, Page, PageKey, Paged};
 use crate::database::{Database, Did, Ids, Writer};
 use crate::error::{Error, Result};
-use crate::probe::Net;
+use crate::probe::{Net, Turns};
 use crate::world::{Clock, Entropy};
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub struct Kernel {
     pub snapshot: Snapshot,
     /// Tags keys.
     pub key: Arc<InstanceKey>,
+    /// Those before it: they still open what they sealed.
+    pub old_keys: Arc<[InstanceKey]>,
     /// Hashes secrets.
     pub hashing: Hashing,
     /// Draws secrets.
@@ -36,6 +38,8 @@ pub struct Kernel {
     pub clock: Clock,
     /// The network of the probes.
     pub net: Net,
+    /// Whose turn it is to use it.
+    pub turns: Turns,
 }
 
 /// Every plugin, on both protocols.

@@ -10,7 +10,7 @@ use crate::plugin::healthcheck::{HEARTBEAT, Plan, Scheduled, plan_of};
 use crate::probe::heartbeat::Heartbeat;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// A check of a system.
@@ -32,7 +32,6 @@ pub(super) struct Job {
     heard: AtomicI64,
     /// It was changed or removed: what runs is not wanted any more.
     pub(super) ended: CancellationToken,
-    goes_on: Arc<AtomicBool>,
 }
 
 /// Nothing was heard yet.
@@ -53,22 +52,7 @@ fn beat(one: &Scheduled) -> Option<Beat> {
     Some(Beat { settings, since: one.check.updated_at.max(one.associated_at) })
 }
 
-/// It goes on until this is dropped.
-pub(super) struct Going(Arc<AtomicBool>);
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
 impl Job {
-    /// Begins a run, unless one goes on.
-    pub(super) fn begin(&self) -> Option<Going> {
-        let goes_on = self.goes_on.swap(true, Ordering::AcqRel);
-        (!goes_on).then(|| Going(self.goes_on.clone()))
-    }
-
     /// Something was heard of it.
     pub(super) fn hear(&self, at: Timestamp) {
         self.heard.fetch_max(at.0, Ordering::AcqRel);
@@ -100,7 +84,6 @@ pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> 
             grace_us: one.grace_us(),
             heard: AtomicI64::new(one.last_judged_at.map_or(NOTHING, |at| at.0)),
             ended: CancellationToken::new(),
-            goes_on: Arc::default(),
         })
     };
     scheduled.into_iter().map(job).collect()

@@ -1,4 +1,4 @@
-//! Carries runs out: how many at once, how many against one host, and what came of them to the writer.
+//! Carries runs out, each when its turn comes, and hands what came of them to the writer.
 
 use super::figures::Figures;
 use super::job::Job;
@@ -7,20 +7,16 @@ use crate::plugin::Kernel;
 use crate::plugin::healthcheck::domain::{Health, RunKind};
 use crate::plugin::healthcheck::{Finished, Lease};
 use crate::world::Clock;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-
-/// Runs at once. Each holds a socket, and a few KiB while it waits.
-const AT_ONCE: usize = 2_000;
-
-/// Runs at once against one host: more would make it slow, and that would be our doing.
-const AT_ONE_HOST: usize = 8;
 
 /// What waits for its turn until it is due again is left out.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// A run that is not wanted any more, for its check was changed, is gone within this.
+const ENDING: Duration = Duration::from_millis(20);
 
 /// Carries runs out. Cheap to clone.
 #[derive(Clone)]
@@ -30,8 +26,6 @@ struct Inner {
     kernel: Kernel,
     clock: Clock,
     figures: Figures,
-    turns: Arc<Semaphore>,
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     done: mpsc::Sender<Finished>,
 }
 
@@ -44,20 +38,21 @@ pub(super) struct Start {
 
 impl Runner {
     pub(super) fn new(kernel: Kernel, clock: Clock, figures: Figures, done: mpsc::Sender<Finished>) -> Self {
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Self(Arc::new(Inner { kernel, clock, figures, turns, hosts: Mutex::default(), done }))
+        Self(Arc::new(Inner { kernel, clock, figures, done }))
     }
 
     /// Carries a run out, unless the one before is still going on, or its turn does not come in time.
     pub(super) async fn run(&self, start: Start) {
         let inner = &self.0;
-        let Some(_going) = start.job.begin() else {
+        let turns = &inner.kernel.turns;
+        let Ok(_going) = timeout(ENDING, turns.begin(start.job.number)).await else {
             inner.figures.overrun.inc();
             return;
         };
         let patience = Duration::from_micros(start.job.rhythm.interval_us.unsigned_abs()).saturating_sub(MARGIN);
-        let turn = start.job.ended.run_until_cancelled(timeout(patience, self.turn(&start.job))).await;
-        let (_turn, _host) = match turn {
+        let host = start.job.plan.as_ref().ok().and_then(|plan| plan.host());
+        let turn = start.job.ended.run_until_cancelled(timeout(patience, turns.take(host))).await;
+        let _turn = match turn {
             Some(Ok(turn)) => turn,
             Some(Err(_)) => {
                 inner.figures.skipped.inc();
@@ -100,27 +95,5 @@ impl Runner {
                 finished(Health::Unknown, None, detail.to_string())
             }
         }
-    }
-
-    async fn turn(&self, job: &Job) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
-        let host = match job.plan.as_ref().ok().and_then(|plan| plan.host()) {
-            Some(host) => self.host_turn(host).await,
-            None => None,
-        };
-        // It is closed by nobody.
-        (self.0.turns.clone().acquire_owned().await.ok(), host)
-    }
-
-    /// A turn at a host. Hosts that nobody asks any more are forgotten when there are many.
-    async fn host_turn(&self, host: String) -> Option<OwnedSemaphorePermit> {
-        const KEPT: usize = 10_000;
-        let turns = {
-            let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            if hosts.len() >= KEPT {
-                hosts.retain(|_, turns| Arc::strong_count(turns) > 1 || turns.available_permits() < AT_ONE_HOST);
-            }
-            hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(AT_ONE_HOST))).clone()
-        };
-        turns.acquire_owned().await.ok()
     }
 }

@@ -63,7 +63,7 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
         let method = method.ok_or_else(|| unknown_procedure(plugin_id, name));
         let prepared = method.clone().and_then(|method| {
             let once = repeatable.as_ref().map(|request| request.call(shared, &caller, index)).transpose()?;
-            let admitted = shared.gate.admit(method, &caller)?;
+            let admitted = shared.gate.admit(method, &caller)?.until(deadline);
             let form = if entries.len() == 1 { Form::Named(method.known_as(name)) } else { Form::Plain };
             call::prepare(shared, admitted, input, form, freshness, once)
         });

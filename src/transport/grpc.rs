@@ -142,7 +142,7 @@ async fn pass(
     shared.gate.admit(method, &caller)?;
     let (mut head, body) = with_body(request, shared, deadline).await?;
     // The body may have taken its time: who may call is decided again.
-    let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?;
+    let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?.until(deadline);
     if method.streams {
         return follow(routes, shared, admitted, head, body, deadline).await;
     }

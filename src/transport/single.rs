@@ -72,7 +72,7 @@ async fn answer_post(shared: &Shared, method: Option<&'static Method>, request: 
     }
     let bytes = body::read(&head.headers, body, &shared.limits, deadline).await?;
     // The body may have taken its time: who may call is decided again.
-    let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?;
+    let admitted = shared.gate.admit(method, &shared.gate.renew(&caller)?)?.until(deadline);
     let (input, form) = match envelope::read(&bytes, shared.limits.json_depth)? {
         Body::Plain(input) => (input, Form::Plain),
         Body::Enveloped(input) => (input, Form::Enveloped),
@@ -98,7 +98,7 @@ async fn answer_get(shared: &Shared, method: Option<&'static Method>, head: &Par
     if !method.query {
         return Err(Error::Method("POST"));
     }
-    let admitted = shared.gate.admit(method, &caller)?;
+    let admitted = shared.gate.admit(method, &caller)?.until(deadline);
     let asked = question(head.uri.query().unwrap_or_default())?;
     let (input, form) = read(asked.as_ref(), shared.limits.json_depth)?;
     if method.streams {

@@ -65,6 +65,7 @@ pub struct Secrets(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     keys: BTreeSet<String>,
+    canaries: BTreeSet<String>,
     instance_keys: BTreeSet<String>,
     hashes: BTreeSet<String>,
     /// Other texts that are secret: tokens for reports, and settings of checks that are never shown.
@@ -114,6 +115,11 @@ impl Secrets {
         for token in starts {
             self.issued(token.reveal());
         }
+    }
+
+    /// A secret of a test's own, which is to be found nowhere.
+    pub fn canary(&self, text: &str) {
+        self.learn(|known| known.canaries.insert(text.to_owned()));
     }
 
     /// The instance key is this: 64 hex digits.
@@ -209,15 +215,15 @@ fn is_push_token(text: &str) -> bool {
 
 impl Known {
     fn search(&mut self) -> Arc<Search> {
-        self.search
-            .get_or_insert_with(|| Arc::new(Search::new(&self.keys, &self.instance_keys, &self.hashes, &self.texts)))
-            .clone()
+        let Self { keys, canaries, instance_keys, hashes, texts, search } = self;
+        search.get_or_insert_with(|| Arc::new(Search::new(keys, canaries, instance_keys, hashes, texts))).clone()
     }
 }
 
 impl Search {
     fn new(
         keys: &BTreeSet<String>,
+        canaries: &BTreeSet<String>,
         instance_keys: &BTreeSet<String>,
         hashes: &BTreeSet<String>,
         texts: &BTreeSet<String>,
@@ -237,6 +243,11 @@ impl Search {
             add(Kind::Key, &random.as_bytes()[..piece]);
             add(Kind::Key, &random.as_bytes()[random.len() - piece..]);
         }
+        for canary in canaries {
+            add(Kind::Key, canary.as_bytes());
+            let percent: String = form_urlencoded::byte_serialize(canary.as_bytes()).collect();
+            needles_of_text(canary, &percent).for_each(|text| add(Kind::Key, text.as_bytes()));
+        }
         for text in instance_keys {
             let Ok(instance) = InstanceKey::parse(text) else { continue };
             add(Kind::Instance, text.to_lowercase().as_bytes());
@@ -255,6 +266,12 @@ impl Search {
         let automaton = AhoCorasick::new(needles.iter().map(|(_, bytes)| bytes)).unwrap();
         Self { automaton, kinds: needles.into_iter().map(|(kind, _)| kind).collect() }
     }
+}
+
+/// How a text may be written: percent-encoded, or as JSON.
+fn needles_of_text(text: &str, percent: &str) -> impl Iterator<Item = String> {
+    let json = Value::from(text).to_string();
+    [percent.to_owned(), json.trim_matches('"').to_owned()].into_iter()
 }
 
 /// How bytes may be written: as they are, in hexadecimal, in base64 wherever they begin, as Rust prints a list.

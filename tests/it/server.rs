@@ -89,6 +89,7 @@ impl Server {
             private_contract: false,
             bootstrap: true,
             instance_key: Some("ab".repeat(32).into()),
+            old_instance_keys: vec![],
             limits: Limits { database_connections: 4, ..Limits::default() },
             probes: Policy { scripts: true, ..Policy::default() },
         };

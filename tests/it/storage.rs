@@ -25,6 +25,7 @@ fn config(database: &str) -> Config {
         private_contract: false,
         bootstrap: true,
         instance_key: Some("ab".repeat(32).into()),
+        old_instance_keys: vec![],
         limits: Limits { database_connections: 4, ..Limits::default() },
         probes: checkmate::probe::Policy::default(),
     }

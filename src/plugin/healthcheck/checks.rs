@@ -6,7 +6,7 @@ use super::plan::{Pace, issues};
 use super::service::{Healthchecks, missing, wrong};
 use super::settings::{self, Wanted};
 use super::store::changed_at;
-use super::{message, push, vault};
+use super::{message, push, vault, wanted};
 use crate::access::Call;
 use crate::contract::Change;
 use crate::database::{Did, Timestamp, Writer};
@@ -264,7 +264,8 @@ impl Healthchecks {
     }
 
     /// Tries a configuration once, without saving anything.
-    pub(super) async fn test(&self, request: pb::TestHealthCheckRequest) -> Result<super::Looked> {
+    pub(super) async fn test(&self, call: &Call, request: pb::TestHealthCheckRequest) -> Result<super::Looked> {
+        let until = wanted::until(call);
         let before = match &request.id {
             Some(id) => {
                 let id = CheckId::parse(id)?;
@@ -283,13 +284,13 @@ impl Healthchecks {
         let pace = Pace {
             timeout: millis(request.timeout_ms)
                 .or(stored.map(|pace| pace.timeout))
-                .unwrap_or(Duration::from_millis(TIMEOUT_MS.unsigned_abs())),
+                .unwrap_or_else(|| wanted::patience(until).min(Duration::from_millis(TIMEOUT_MS.unsigned_abs()))),
             retries: 0,
             backoff: Duration::ZERO,
             degraded_above: millis(request.degraded_above_ms).or(stored.and_then(|pace| pace.degraded_above)),
             within: Duration::ZERO,
         };
-        let wanted = Wanted {
+        let tried = Wanted {
             kind: settings::kind(strategy.as_deref().unwrap_or_default(), "")?,
             config: config.or_else(|| before.as_ref().map(settings::config_of)).unwrap_or_default(),
             assertions,
@@ -297,11 +298,11 @@ impl Healthchecks {
         };
         let old = before.as_ref().map(|before| self.old(before)).transpose()?;
         let old = old.as_ref().map(|(kind, config, secrets)| (*kind, config, secrets));
-        let checked = settings::check(wanted, old, "")?;
+        let checked = settings::check(tried, old, "")?;
         if checked.plan.kind().id == super::HEARTBEAT {
             return Err(wrong("strategyId", "A heartbeat is reported, so there is nothing to try"));
         }
-        Ok(checked.plan.look(&self.kernel.net).await)
+        Ok(self.look_for(&checked.plan, None, until).await)
     }
 }
 

@@ -7,7 +7,7 @@ use super::run_store::Run;
 use super::runs::{Wanted, place};
 use super::service::{Healthchecks, missing, wrong};
 use super::state::Thresholds;
-use super::{HEARTBEAT, message, push, settings, status};
+use super::{HEARTBEAT, message, push, settings, status, wanted};
 use crate::access::{Call, Identity};
 use crate::contract::{Page, Paged};
 use crate::database::Timestamp;
@@ -181,10 +181,9 @@ impl Healthchecks {
         if associations.len() > WANTED_MAX {
             return Err(Error::Refused(format!("It has more than {WANTED_MAX} systems; name one with systemId")));
         }
-        let plan = settings::plan_of(&self.kernel, &check)?;
-        let (plan, net) = (&plan, &self.kernel.net);
+        let (plan, until) = (&settings::plan_of(&self.kernel, &check)?, wanted::until(call));
         let looks = associations.into_iter().map(|association| async move {
-            let looked = plan.look(net).await;
+            let looked = self.look_for(plan, Some(association.number), until).await;
             let detail = plan.detail(&looked);
             finished(association.number, RunKind::Wanted, call.now, &looked, detail)
         });

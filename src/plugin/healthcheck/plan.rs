@@ -9,7 +9,7 @@ use crate::probe::{Fault, Kind, Net, Prepared, Seen, Trouble};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// What is needed to look, in memory.
 pub struct Plan {
@@ -52,6 +52,28 @@ pub struct Looked {
     pub judged: Vec<(Assertion, Judged)>,
     /// How many looks it took.
     pub attempts: u32,
+}
+
+impl Looked {
+    /// It did not come to a look.
+    pub(super) fn not_begun(why: &str) -> Self {
+        Self {
+            verdict: Health::Unknown,
+            message: Some(why.to_owned()),
+            latency: Duration::ZERO,
+            findings: Map::new(),
+            judged: vec![],
+            attempts: 0,
+        }
+    }
+
+    /// It failed, but the check would have gone on where the call could not wait.
+    fn undecided(self) -> Self {
+        let last = self.message.unwrap_or_default();
+        let why =
+            format!("Not decided, for the time of the call was up before that of the check. The last look: {last}");
+        Self { verdict: Health::Unknown, message: Some(why), ..self }
+    }
 }
 
 impl Plan {
@@ -99,20 +121,37 @@ impl Plan {
 
     /// Looks, again if it failed and is to be repeated.
     pub async fn look(&self, net: &Net) -> Looked {
+        self.look_until(net, None).await
+    }
+
+    /// The same, at an end by then: somebody waits for it. What the check itself would have had more time for is not
+    /// decided.
+    pub async fn look_until(&self, net: &Net, until: Option<Instant>) -> Looked {
         /// The shortest that the contract allows: less is not worth a look.
         const LEAST: Duration = Duration::from_millis(100);
-        let until = Instant::now() + self.pace.within.max(self.pace.timeout);
+        let within = Instant::now() + self.pace.within.max(self.pace.timeout);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let most = self.pace.timeout.min(until.saturating_duration_since(Instant::now()).max(LEAST));
-            let looked = self.judge(self.prepared.look(&net.again(), most).await, attempts);
-            let pause = self.pace.backoff.saturating_mul(1 << (attempts - 1).min(16));
-            let is_last = attempts > self.pace.retries || Instant::now() + pause + LEAST > until;
-            if is_last || matches!(looked.verdict, Health::Healthy | Health::Degraded) {
+            let started = Instant::now();
+            let most = self.pace.timeout.min(within.saturating_duration_since(started).max(LEAST));
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(started));
+            let patience = most.min(left);
+            let looked = self.judge(self.prepared.look(&net.again(), patience).await, attempts);
+            if matches!(looked.verdict, Health::Healthy | Health::Degraded) {
                 return looked;
             }
-            tokio::time::sleep(pause).await;
+            if patience < most && started.elapsed() >= patience {
+                return looked.undecided();
+            }
+            let pause = self.pace.backoff.saturating_mul(1 << (attempts - 1).min(16));
+            if attempts > self.pace.retries || Instant::now() + pause + LEAST > within {
+                return looked;
+            }
+            if until.is_some_and(|until| until.saturating_duration_since(Instant::now()) <= pause) {
+                return looked.undecided();
+            }
+            sleep(pause).await;
         }
     }
 

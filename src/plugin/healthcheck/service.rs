@@ -354,8 +354,8 @@ impl HealthcheckService for Healthchecks {
         &self,
         request: Request<pb::TestHealthCheckRequest>,
     ) -> Reply<pb::TestHealthCheckResponse> {
-        let (_, request) = Call::open(request)?;
-        let looked = self.test(request).await?;
+        let (call, request) = Call::open(request)?;
+        let looked = self.test(&call, request).await?;
         reply(pb::TestHealthCheckResponse { result: Some(message::test_result(looked)) })
     }
 

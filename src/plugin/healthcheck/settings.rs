@@ -113,7 +113,7 @@ pub(super) fn assertions_of(check: &Check) -> Vec<Assertion> {
 
 /// The stored secrets.
 pub(super) fn secrets_of(kernel: &Kernel, id: CheckId, sealed: Option<&str>) -> Result<Secrets> {
-    vault::open(sealed, id, &kernel.key)
+    vault::open(sealed, id, &kernel.key, &kernel.old_keys)
 }
 
 /// A stored check, ready to look; in words why it is not.

@@ -82,6 +82,24 @@ impl Reader {
         )
     }
 
+    /// Checks whose secrets are not sealed under the key with this name, in the order of their ids.
+    pub(super) async fn sealed_otherwise(
+        &mut self,
+        key: &str,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<(CheckId, String)>> {
+        sql!(
+            self,
+            fetch_all as (CheckId, String),
+            "select id, secrets from healthcheck_check
+             where id > $1 and secrets is not null and secrets not like $2 order by id limit $3",
+            after,
+            format!("{key}:%"),
+            limit
+        )
+    }
+
     /// The check that a token belongs to.
     pub(super) async fn check_with_token(&mut self, tag: &str) -> Result<Option<(CheckId,)>> {
         sql!(self, fetch_optional as (CheckId,), "select id from healthcheck_check where push_tag = $1", tag)
@@ -240,6 +258,18 @@ impl Writer {
             changed.degraded_above_ms,
             changed.paused,
             changed.updated_at
+        )
+    }
+
+    /// Replaces sealed secrets, unless somebody has changed them meanwhile.
+    pub(super) async fn replace_sealed(&mut self, id: CheckId, before: &str, anew: &str) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update healthcheck_check set secrets = $3 where id = $1 and secrets = $2",
+            id,
+            before,
+            anew
         )
     }
 

@@ -76,11 +76,12 @@ pub(super) fn seal(secrets: &Secrets, id: CheckId, key: &InstanceKey, entropy: E
     Ok(Some(format!("{}:{}", key.name, STANDARD_NO_PAD.encode([&nonce[..], &sealed].concat()))))
 }
 
-/// Opens what was sealed for this check.
-pub(super) fn open(sealed: Option<&str>, id: CheckId, key: &InstanceKey) -> Result<Secrets> {
+/// Opens what was sealed for this check, under the current key or one before it.
+pub(super) fn open(sealed: Option<&str>, id: CheckId, key: &InstanceKey, old: &[InstanceKey]) -> Result<Secrets> {
     let Some(sealed) = sealed else { return Ok(Secrets::new()) };
     let other = || Error::Refused("The secrets were sealed under another instance key; give them again".into());
-    let text = sealed.strip_prefix(&key.name).and_then(|rest| rest.strip_prefix(':')).ok_or_else(other)?;
+    let (name, text) = sealed.split_once(':').ok_or_else(other)?;
+    let key = std::iter::once(key).chain(old).find(|key| key.name == name).ok_or_else(other)?;
     let seal: XChaCha20Poly1305 = key.secret_seal();
     let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| other())?;
     let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(other)?;
@@ -173,8 +174,9 @@ mod tests {
         let (key, other) = (InstanceKey::new(&[1; 32]), InstanceKey::new(&[2; 32]));
         let sealed = seal(&secrets, id(1), &key, Entropy).unwrap().unwrap();
         assert!(!sealed.contains("hunter2"));
-        assert_eq!(open(Some(&sealed), id(1), &key).unwrap(), secrets);
-        assert!(open(Some(&sealed), id(2), &key).is_err() && open(Some(&sealed), id(1), &other).is_err());
+        assert_eq!(open(Some(&sealed), id(1), &key, &[]).unwrap(), secrets);
+        assert!(open(Some(&sealed), id(2), &key, &[]).is_err() && open(Some(&sealed), id(1), &other, &[]).is_err());
+        assert_eq!(open(Some(&sealed), id(1), &other, &[InstanceKey::new(&[1; 32])]).unwrap(), secrets);
         let second = seal(&secrets, id(1), &key, Entropy).unwrap().unwrap();
         assert_ne!(sealed, second, "a nonce is used once");
     }
