@@ -1,4 +1,4 @@
-//! How fast reading is: `cargo bench`, or `cargo bench -- --quick --only "100 sqlite"`.
+//! How fast reading is: `cargo bench --bench speed`, or with `-- --quick --only "100 sqlite"`.
 //!
 //! The real server answers `getSystems` with key, permissions and database, beside bare handlers that serialise the same
 //! list from memory, on the same machine in the same run. Servers have a core, the load has another; rounds alternate
