@@ -170,9 +170,9 @@ impl Secrets {
             issuing(&body, (200..300).contains(&status), &mut issued);
             for key in issued {
                 if key.starts_with(PUSH) {
-                    self.hidden(&key)
+                    self.hidden(&key);
                 } else {
-                    self.issued(&key)
+                    self.issued(&key);
                 }
                 rest = rest.replacen(&key, "", 1);
             }
