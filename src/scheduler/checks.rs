@@ -97,7 +97,7 @@ async fn grow_late(stop: &CancellationToken, late: &CancellationToken) {
     stop.cancelled().await;
     sleep(LATE_AFTER).await;
     late.cancel();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Schedule {
@@ -252,7 +252,7 @@ impl Schedule {
         all.retain(|one| !self.roster.has(one.number, one.check.updated_at));
         let now = self.clock.now();
         for job in jobs(&self.kernel, all) {
-            self.roster.set(job, None, now);
+            self.roster.set(&job, None, now);
         }
         self.count();
         Ok(())
@@ -294,7 +294,7 @@ impl Schedule {
         for job in jobs(&self.kernel, found) {
             let soon = spread(job.number.unsigned_abs()) % FIRST_WITHIN_US;
             let first = Timestamp(now.0 + i64::try_from(soon).unwrap_or_default());
-            self.roster.set(job, Some(first), now);
+            self.roster.set(&job, Some(first), now);
         }
         Ok(())
     }

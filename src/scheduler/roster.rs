@@ -27,7 +27,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Adds a job, or puts it in the place of the one before, whose run is not wanted any more.
-    pub(super) fn set(&mut self, job: Arc<Job>, first: Option<Timestamp>, now: Timestamp) {
+    pub(super) fn set(&mut self, job: &Arc<Job>, first: Option<Timestamp>, now: Timestamp) {
         self.remove(job.number);
         self.by_check.add(job.check, job.number);
         self.by_system.add(job.system, job.number);
@@ -42,8 +42,8 @@ impl Roster {
         let Some(job) = self.runs.remove(number) else { return };
         job.ended.cancel();
         self.silences.remove(number);
-        self.by_check.remove(job.check, number);
-        self.by_system.remove(job.system, number);
+        self.by_check.remove(&job.check, number);
+        self.by_system.remove(&job.system, number);
         self.left.remove(&number);
     }
 
@@ -53,11 +53,11 @@ impl Roster {
     }
 
     pub(super) fn of_check(&self, check: CheckId) -> Vec<i64> {
-        self.by_check.numbers(check)
+        self.by_check.numbers(&check)
     }
 
     pub(super) fn of_system(&self, system: SystemId) -> Vec<i64> {
-        self.by_system.numbers(system)
+        self.by_system.numbers(&system)
     }
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
@@ -144,16 +144,16 @@ impl<K: Eq + Hash> Index<K> {
         self.0.entry(key).or_default().insert(number);
     }
 
-    fn remove(&mut self, key: K, number: i64) {
-        if let Some(numbers) = self.0.get_mut(&key) {
+    fn remove(&mut self, key: &K, number: i64) {
+        if let Some(numbers) = self.0.get_mut(key) {
             numbers.remove(&number);
             if numbers.is_empty() {
-                self.0.remove(&key);
+                self.0.remove(key);
             }
         }
     }
 
-    fn numbers(&self, key: K) -> Vec<i64> {
-        self.0.get(&key).into_iter().flatten().copied().collect()
+    fn numbers(&self, key: &K) -> Vec<i64> {
+        self.0.get(key).into_iter().flatten().copied().collect()
     }
 }
