@@ -175,9 +175,9 @@ impl Canaries<'_> {
         canary
     }
 
-    /// In a key it is a line of it that must not be seen.
+    /// The first two lines hold what is private; behind them is the public key, which stands in the certificate as well.
     fn pem(&self, pem: &str) -> String {
-        for line in pem.lines().filter(|line| !line.starts_with('-')) {
+        for line in pem.lines().skip(1).take(2) {
             self.server.secrets().canary(line);
         }
         pem.to_owned()
@@ -206,7 +206,6 @@ impl Canaries<'_> {
             config
         };
         let (http, ws) = (format!("http://127.0.0.1:{port}/"), format!("ws://127.0.0.1:{port}/"));
-        // A header holds no line breaks and no quotes are needed: they are the same for all.
         vec![
             (
                 "http",
