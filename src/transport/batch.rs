@@ -6,6 +6,7 @@
 use super::Limits;
 use super::body::{self, Untyped};
 use super::call::{self, Ready};
+use super::condition;
 use super::dialect::{Data, Dialect, ErrorBody, Failures, RequestId, json_response, success};
 use super::edge::Shared;
 use super::idempotency;
@@ -50,6 +51,10 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
     // The body may have taken its time: who may call is decided again.
     let caller = shared.gate.renew(&caller)?;
     let entries = parse(&bytes, &shared.limits)?;
+    let has_condition = condition::is_in(&head.headers);
+    if has_condition && entries.len() > 1 {
+        return Err(Error::Malformed("Malformed if-match: a condition is for one call, and these are several".into()));
+    }
     let is_lenient = prefers_lenient(&head.headers);
 
     let methods: Vec<_> = entries.iter().map(|(name, _)| method_named(plugin_id, name)).collect();
@@ -65,6 +70,10 @@ async fn answer(shared: &Shared, plugin_id: &str, request: Request, id: &Request
             let once = repeatable.as_ref().map(|request| request.call(shared, &caller, index)).transpose()?;
             let admitted = shared.gate.admit(method, &caller)?.until(deadline);
             let form = if entries.len() == 1 { Form::Named(method.known_as(name)) } else { Form::Plain };
+            if has_condition {
+                let input = condition::add(&head.headers, method, input.clone())?;
+                return call::prepare(shared, admitted, &input, form, freshness, once);
+            }
             call::prepare(shared, admitted, input, form, freshness, once)
         });
         if let (Ok(method), Err(error)) = (method, &prepared) {

@@ -11,6 +11,11 @@ use std::borrow::Cow;
 /// What an update calls it.
 const EXPECTED: &str = "expectedUpdatedAt";
 
+/// Whether a request has a condition.
+pub(super) fn is_in(headers: &HeaderMap) -> bool {
+    headers.contains_key(IF_MATCH)
+}
+
 /// Puts the condition of a request, if it has one, into the input of its mutation.
 pub(super) fn add<'v>(headers: &'v HeaderMap, method: &Method, input: Value<'v>) -> Result<Value<'v>> {
     let mut tags = headers.get_all(IF_MATCH).iter();
