@@ -5,7 +5,7 @@ use super::message;
 use crate::access::Call;
 use crate::contract::Page;
 use crate::contract::issue::Issues;
-use crate::database::Reader;
+use crate::database::{Reader, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::json::encode;
 use crate::plugin::Kernel;
@@ -329,13 +329,9 @@ impl Catalog {
     }
 }
 
-impl Reader {
-    pub(in crate::plugin) async fn must_have_system(&mut self, id: &str) -> Result<System> {
-        let id = SystemId::parse(id)?;
-        self.system(id).await?.ok_or_else(|| missing("System", id))
-    }
-
-    /// These systems, in the order written; refuses, naming those that do not exist.
+impl Writer {
+    /// These systems, in the order written, to be kept until the end of the transaction; refuses, naming those that do not
+    /// exist.
     pub(in crate::plugin) async fn must_know_systems(&mut self, ids: &[String]) -> Result<Vec<SystemId>> {
         let wanted = domain::parse_systems(ids)?;
         let known: HashSet<_> = self.known_systems(&wanted).await?.into_iter().map(|(id,)| id).collect();
@@ -344,6 +340,13 @@ impl Reader {
             issues.add_item("systemIds", index, format!("System not found: {id}"));
         }
         if issues.is_empty() { Ok(wanted) } else { Err(Error::Invalid(issues)) }
+    }
+}
+
+impl Reader {
+    pub(in crate::plugin) async fn must_have_system(&mut self, id: &str) -> Result<System> {
+        let id = SystemId::parse(id)?;
+        self.system(id).await?.ok_or_else(|| missing("System", id))
     }
 
     /// The systems of a group, oldest first.

@@ -62,21 +62,6 @@ impl Reader {
         )
     }
 
-    /// Those of these systems that exist.
-    pub(super) async fn known_systems(&mut self, ids: &[SystemId]) -> Result<Vec<(SystemId,)>> {
-        let ids: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        sql!(
-            self,
-            fetch_all as (SystemId,),
-            {
-                sqlite: "select id from catalog_system where id in (select unhex(value) from json_each($1))",
-                postgres: "select id from catalog_system
-                           where id in (select value::uuid from json_array_elements_text(cast($1 as json)))",
-            },
-            serde_json::Value::from(ids).to_string()
-        )
-    }
-
     /// Oldest first.
     pub(super) async fn groups(
         &mut self,
@@ -185,6 +170,22 @@ impl Reader {
 }
 
 impl Writer {
+    /// Those of these systems that exist, and nobody deletes them until the end of the transaction.
+    pub(super) async fn known_systems(&mut self, ids: &[SystemId]) -> Result<Vec<(SystemId,)>> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        sql!(
+            self,
+            fetch_all as (SystemId,),
+            {
+                sqlite: "select id from catalog_system where id in (select unhex(value) from json_each($1))",
+                postgres: "select id from catalog_system
+                           where id in (select value::uuid from json_array_elements_text(cast($1 as json)))
+                           order by id for key share",
+            },
+            serde_json::Value::from(ids).to_string()
+        )
+    }
+
     pub(super) async fn insert_system(&mut self, new: &System) -> Result<u64> {
         sql!(
             self,
