@@ -262,12 +262,21 @@ impl Reader {
         }
     }
 
-    /// The connection for one statement, whose end goes to [`Self::answered`].
-    pub(crate) fn dialect(&mut self) -> Result<Dialect<'_>, sqlx::Error> {
+    /// The connection for one statement, in the words of each database, whose end goes to [`Self::answered`].
+    pub(crate) fn dialect(&mut self, sqlite: &str, postgres: &str) -> Result<Dialect<'_>, sqlx::Error> {
+        // Without its values: how many statements there are, and how they are planned, is looked at by tests.
+        let asked = |statement| tracing::trace!(statement, "asking");
         Ok(match &mut self.0 {
-            Connection::Sqlite(connection) => Dialect::Sqlite(connection),
-            Connection::SqliteTransaction(transaction) => Dialect::Sqlite(transaction.live()?),
+            Connection::Sqlite(connection) => {
+                asked(sqlite);
+                Dialect::Sqlite(connection)
+            }
+            Connection::SqliteTransaction(transaction) => {
+                asked(sqlite);
+                Dialect::Sqlite(transaction.live()?)
+            }
             Connection::Postgres(connection) => {
+                asked(postgres);
                 let (connection, most) = connection.ask()?;
                 Dialect::Postgres(connection, most)
             }

@@ -50,7 +50,7 @@ macro_rules! sql {
      |$query:ident, $connection:ident| $run:block, $($make:tt)+) => {{
         $crate::database::sql!(@check $sqlite, $binds);
         $crate::database::sql!(@check $postgres, $binds);
-        let done = match $db.dialect() {
+        let done = match $db.dialect($sqlite, $postgres) {
             Ok($crate::database::Dialect::Sqlite($connection)) => {
                 let $query = $crate::database::sql!(@bind ($($make)+($sqlite)), $binds);
                 $run

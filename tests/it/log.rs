@@ -15,12 +15,17 @@ const BYTES_MAX: usize = 4 << 20;
 /// What stays even then: a key may be written before the test knows it.
 const BYTES_KEPT: usize = 1 << 20;
 
+/// What nobody looks at is forgotten.
+const STATEMENTS_MAX: usize = 2_000;
+
 /// The log of one server. Cheap to clone.
 #[derive(Clone)]
 pub struct Log(Arc<Mutex<Kept>>);
 
 struct Kept {
     text: String,
+    /// What the database was asked, since somebody last looked.
+    statements: Vec<String>,
     found: Option<String>,
     secrets: Arc<Secrets>,
 }
@@ -35,7 +40,7 @@ impl Log {
         static ONCE: Once = Once::new();
         // One for the whole process: threads that have no log are told apart below.
         ONCE.call_once(|| Collector.try_init().unwrap());
-        Self(Arc::new(Mutex::new(Kept { text: String::new(), found: None, secrets })))
+        Self(Arc::new(Mutex::new(Kept { text: String::new(), statements: vec![], found: None, secrets })))
     }
 
     /// From now on what this thread does is written here.
@@ -52,6 +57,20 @@ impl Log {
 
     pub fn contains(&self, text: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).text.contains(text)
+    }
+
+    /// What the database was asked since the last look, which forgets it.
+    pub fn take_statements(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).statements)
+    }
+
+    fn note_statement(&self, statement: &str) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of the last ones: most tests never look.
+        if kept.statements.len() >= STATEMENTS_MAX {
+            kept.statements.clear();
+        }
+        kept.statements.push(statement.to_owned());
     }
 
     fn write(&self, line: &str) {
@@ -136,6 +155,12 @@ impl Visit for Line {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "statement" {
+            let log = HERE.try_with(|here| here.borrow().clone()).ok().flatten();
+            if let Some(log) = log {
+                log.note_statement(value);
+            }
+        }
         let _ = write!(self.0, " {}={value}", field.name());
     }
 }

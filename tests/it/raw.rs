@@ -78,6 +78,14 @@ impl Raw {
         steps.into_iter().map(|(.., step)| step).collect::<Vec<_>>().join("; ")
     }
 
+    /// The same for a statement that the server was heard to ask.
+    pub async fn plan_of(&mut self, statement: &str) -> String {
+        let Self::Sqlite(connection) = self else { return String::new() };
+        let query = ours(format!("explain query plan {statement}"));
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(connection).await.unwrap();
+        steps.into_iter().map(|(.., step)| step).collect::<Vec<_>>().join("; ")
+    }
+
     /// Every value of every table.
     pub async fn dump(&mut self) -> String {
         let tables = match self {
