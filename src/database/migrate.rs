@@ -4,8 +4,17 @@ use super::{Database, Pools};
 use crate::error::{Error, Result};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgPoolOptions;
+use std::sync::LazyLock;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+static PORTABLE: Migrator = sqlx::migrate!("./migrations");
+
+/// What can only be written for one of the databases stands in a folder of its own; the numbers are of one row.
+static OF_SQLITE: LazyLock<Migrator> = LazyLock::new(|| with(&sqlx::migrate!("./migrations/sqlite")));
+static OF_POSTGRES: LazyLock<Migrator> = LazyLock::new(|| with(&sqlx::migrate!("./migrations/postgres")));
+
+fn with(own: &Migrator) -> Migrator {
+    Migrator::with_migrations(PORTABLE.iter().chain(own.iter()).cloned().collect())
+}
 
 /// Where the schema of a database stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +30,12 @@ impl Database {
     /// database that a newer binary migrated is refused.
     pub async fn migrate(&self) -> Result<()> {
         let done = match &self.0 {
-            Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+            Pools::Sqlite { write, .. } => OF_SQLITE.run(write).await,
             Pools::Postgres { pool, .. } => {
                 // A migration, and waiting for the replica that runs it, may take longer than any statement may.
                 let unbounded = PgPoolOptions::new().max_connections(1);
                 let unbounded = unbounded.connect_lazy_with(pool.connect_options().as_ref().clone());
-                let done = MIGRATIONS.run(&unbounded).await;
+                let done = OF_POSTGRES.run(&unbounded).await;
                 unbounded.close().await;
                 done
             }
@@ -44,14 +53,14 @@ impl Database {
 
     /// Compares the schema with what this binary needs.
     pub async fn schema(&self) -> Result<Schema> {
-        let applied = match &self.0 {
+        let (applied, ours) = match &self.0 {
             Pools::Sqlite { write, .. } => {
                 let known = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
                 let (exists,): (i64,) = sqlx::query_as(known).fetch_one(write).await?;
                 if exists == 0 {
                     return Ok(Schema::Behind);
                 }
-                sqlx::query_as::<_, Applied>(APPLIED).fetch_all(write).await?
+                (sqlx::query_as::<_, Applied>(APPLIED).fetch_all(write).await?, &*OF_SQLITE)
             }
             Pools::Postgres { pool, .. } => {
                 let known = "select count(*) from pg_tables
@@ -60,13 +69,13 @@ impl Database {
                 if exists == 0 {
                     return Ok(Schema::Behind);
                 }
-                sqlx::query_as::<_, Applied>(APPLIED).fetch_all(pool).await?
+                (sqlx::query_as::<_, Applied>(APPLIED).fetch_all(pool).await?, &*OF_POSTGRES)
             }
         };
-        if let Some((version, _)) = applied.iter().find(|(version, _)| !MIGRATIONS.version_exists(*version)) {
+        if let Some((version, _)) = applied.iter().find(|(version, _)| !ours.version_exists(*version)) {
             return Err(newer(*version));
         }
-        let missing = MIGRATIONS.iter().any(|ours| !applied.iter().any(|(version, _)| *version == ours.version));
+        let missing = ours.iter().any(|one| !applied.iter().any(|(version, _)| *version == one.version));
         Ok(if missing { Schema::Behind } else { Schema::Current })
     }
 }
@@ -76,9 +85,9 @@ pub(super) const APPLIED: &str = "select version, checksum from _sqlx_migrations
 /// A migration that was applied: its version and its checksum.
 pub(super) type Applied = (i64, Vec<u8>);
 
-/// Whether migrations are those of these releases. Refuses those that only begin so.
+/// Whether the migrations of an SQLite file are those of these releases. Refuses those that only begin so.
 pub(super) fn are_ours(applied: &[Applied]) -> Result<bool> {
-    let ours = |version: i64| MIGRATIONS.iter().find(|ours| ours.version == version);
+    let ours = |version: i64| OF_SQLITE.iter().find(|ours| ours.version == version);
     let is_same = |(version, checksum): &Applied| ours(*version).map(|ours| ours.checksum.as_ref() == checksum);
     if !applied.iter().any(|one| is_same(one) == Some(true)) {
         return Ok(false);

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod healthcheck;
 pub mod incident;
 pub mod maintenance;
+pub mod overview;
 pub mod watch;
 
 use crate::access::{Hashing, InstanceKey, Snapshot};

@@ -77,11 +77,51 @@ const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a listener takes out of the ring at once.
 const TAKEN_MAX: usize = 64;
 
+/// A state takes at most so many bytes: it is kept for all who begin. That is 100,000 incidents, or the windows of 90 daily
+/// series that touch 200 systems each.
+const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// So many resources of a state are read at once, with the systems that they touch.
+pub const STATE_PAGE: usize = 200;
+
 /// So many of those who lag behind the ring read at once: a crowd that comes back must not take every connection.
 const LAGGING_MAX: usize = 2;
 
 /// When the database does not answer. If it goes on not to, the Gate ends the stream.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// A state that is being read, a page at a time.
+pub struct Reading<R> {
+    resources: Vec<(String, R)>,
+    bytes: usize,
+}
+
+impl<R: prost::Message> Reading<R> {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { resources: vec![], bytes: 0 }
+    }
+
+    /// Takes a page in; refuses when it becomes too much to be kept.
+    pub fn take_in(&mut self, page: impl Iterator<Item = (String, R)>) -> Result<()> {
+        for (id, resource) in page {
+            self.bytes += resource.encoded_len();
+            self.resources.push((id, resource));
+        }
+        if self.bytes > STATE_BYTES_MAX {
+            let max = STATE_BYTES_MAX >> 20;
+            return Err(Error::Refused(format!("The state takes more than {max} MiB; page through the list instead")));
+        }
+        Ok(())
+    }
+
+    /// All that was read.
+    #[must_use]
+    pub fn whole(self) -> Vec<(String, R)> {
+        self.resources
+    }
+}
 
 /// What the listeners of a plugin share. Cheap to clone.
 pub struct Hub<W: Watched>(Arc<Inner<W>>);

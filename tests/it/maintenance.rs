@@ -114,6 +114,67 @@ async fn a_server_that_was_down_catches_up_in_order_with_the_due_times() {
     assert_eq!(order, expected);
 }
 
+/// More than the server takes in one go.
+#[tokio::test]
+async fn catching_up_is_in_order_also_beyond_one_batch() {
+    const WINDOWS: u32 = 130;
+    let mut server = Server::start().await;
+    let web = system(&server.admin(), "web").await;
+    let mut due = std::collections::HashMap::new();
+    for number in 0..WINDOWS {
+        let mut input = window(&server, &number.to_string(), 0, &[&web]);
+        // They all overlap: each starts a minute later and ends two minutes earlier than the one before.
+        input["startAt"] = json!(server.clock.in_future(HOUR + Duration::from_mins(1) * number));
+        input["endAt"] = json!(server.clock.in_future(HOUR * 24 - Duration::from_mins(2) * number));
+        let made = server.admin().call("maintenance.scheduleWindow", input).await;
+        let [start, end] = ["startAt", "endAt"].map(|key| text(&made[key]));
+        due.insert(("maintenance.started".to_owned(), text(&made["id"])), start);
+        due.insert(("maintenance.completed".to_owned(), text(&made["id"])), end);
+    }
+    server.end();
+    server.clock.advance(HOUR * 48);
+    let server = server.restart_with(|_| {}).await;
+    until_fed(&server, "maintenance.completed", WINDOWS as usize).await;
+    let order: Vec<_> = fed(&server).await.into_iter().filter_map(|did| due.get(&did).cloned()).collect();
+    assert_eq!(order.len(), 2 * WINDOWS as usize);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[tokio::test]
+async fn a_window_with_a_full_timeline_can_be_ended() {
+    let server = Server::start().await;
+    let (admin, web) = (server.admin(), system(&server.admin(), "web").await);
+    let (closed, off) = (plan(&server, "a", 1, &[&web]).await, plan(&server, "b", 1, &[&web]).await);
+    for made in [&closed, &off] {
+        let note = json!({"maintenanceId": made["id"], "message": "m"});
+        for _ in 0..500 {
+            admin.call("maintenance.addUpdate", note.clone()).await;
+        }
+        let full = admin.json("maintenance.addUpdate", note).await;
+        full.refused(400, "BAD_REQUEST", "The timeline has 500 already");
+    }
+    admin.call("maintenance.cancelMaintenance", json!({"id": off["id"]})).await;
+    let begin = json!({"maintenanceId": closed["id"], "message": "m", "statusChange": "in_progress"});
+    admin.call("maintenance.addUpdate", begin).await;
+    admin.call("maintenance.closeMaintenance", json!({"id": closed["id"]})).await;
+    assert_eq!(get(&server, &closed["id"]).await["updates"].as_array().unwrap().len(), 502);
+}
+
+#[tokio::test]
+async fn a_start_does_not_move_into_the_past() {
+    let server = Server::start().await;
+    let (admin, web) = (server.admin(), system(&server.admin(), "web").await);
+    let made = plan(&server, "disks", 2, &[&web]).await;
+    let before = server.clock.in_future(HOUR);
+    server.clock.advance(HOUR + Duration::from_secs(1));
+    let input = json!({"id": made["id"], "startAt": before});
+    let why =
+        "Input validation failed: startAt: Must not be in the past; to start it now, add an update with in_progress";
+    admin.json("maintenance.updateMaintenance", input).await.refused(400, "BAD_REQUEST", why);
+    let now = json!({"id": made["id"], "startAt": server.clock.in_future(Duration::ZERO)});
+    assert_eq!(admin.call("maintenance.updateMaintenance", now).await["status"], "in_progress");
+}
+
 #[tokio::test]
 async fn many_replicas_start_and_end_each_window_once() {
     let server = Server::start().await;

@@ -1,6 +1,7 @@
 //! Windows that repeat.
 
 use crate::maintenance::{HOUR, fed, get, system, text, until_fed};
+use crate::raw::Raw;
 use crate::server::Server;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -117,6 +118,31 @@ async fn a_series_ends_with_all_that_has_not_started() {
 }
 
 #[tokio::test]
+async fn a_series_without_windows_can_be_ended_and_leaves_nothing() {
+    const SERIES: &str = "select count(*) from maintenance_series";
+    let server = Server::start().await;
+    let admin = server.admin();
+    let mut raw = Raw::open(&server.config.database).await;
+    let (start, end) = (server.clock.in_future(HOUR), server.clock.in_future(HOUR * 2));
+    let made = repeat(&server, "FREQ=YEARLY", "UTC", &start, &end).await.body["scheduleWindow"].take();
+    let whole = json!({"id": made["seriesId"], "series": true});
+    admin.call("maintenance.deleteMaintenance", made["id"].clone()).await;
+    assert_eq!(raw.count(SERIES).await, 1, "next year there is another window");
+    let alone = admin.json("maintenance.deleteMaintenance", made["seriesId"].clone()).await;
+    assert_eq!(alone.status, 404, "only with `series`: {}", alone.text);
+    assert_eq!(admin.call("maintenance.deleteMaintenance", whole.clone()).await, json!({"success": true}));
+    assert_eq!(raw.count(SERIES).await, 0);
+    assert_eq!(admin.json("maintenance.deleteMaintenance", whole).await.status, 404);
+
+    let few = repeat(&server, "FREQ=DAILY;COUNT=2", "UTC", &start, &end).await.body["scheduleWindow"].take();
+    let all = windows(&server, &few["seriesId"]).await;
+    admin.call("maintenance.deleteMaintenance", all[1]["id"].clone()).await;
+    assert_eq!(raw.count(SERIES).await, 1);
+    admin.call("maintenance.deleteMaintenance", all[0]["id"].clone()).await;
+    assert_eq!(raw.count(SERIES).await, 0, "it had ended, and its last window is gone");
+}
+
+#[tokio::test]
 async fn what_makes_no_series_is_refused_in_time_and_by_name() {
     let server = Server::start().await;
     let all = |to: u32| (0..to).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
@@ -127,6 +153,7 @@ async fn what_makes_no_series_is_refused_in_time_and_by_name() {
         ("FREQ=SECONDLY", "UTC", 1, "rrule"),
         ("FREQ=MINUTELY;INTERVAL=600", "UTC", 1, "rrule"),
         ("FREQ=DAILY;INTERVAL=0", "UTC", 1, "rrule"),
+        ("FREQ=DAILY;UNTIL=20270101", "UTC", 1, "rrule"),
         ("FREQ=DAILY", "UTC", 25, "rrule"),
         ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=31", "UTC", 1, "rrule"),
         ("FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=31", "UTC", 1, "rrule"),

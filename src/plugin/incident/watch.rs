@@ -2,10 +2,10 @@
 
 use super::domain::IncidentId;
 use super::store::Filter;
-use crate::contract::Page;
+use crate::contract::{Page, Row};
 use crate::database::{Reader, Timestamp};
 use crate::error::Result;
-use crate::plugin::watch::{Event, Watched};
+use crate::plugin::watch::{Event, Reading, STATE_PAGE, Watched};
 use crate::proto::checkmate::incident::v1 as pb;
 use std::collections::HashMap;
 
@@ -18,9 +18,17 @@ impl Watched for Changes {
     type Message = pb::WatchIncidentsResponse;
 
     async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Incident)>> {
-        let page = Page::all();
-        let found = page.whole(store.incidents(&page, &Filter::active()).await?, "listIncidents")?;
-        Ok(by_id(store.with_systems(found).await?).collect())
+        let (mut page, mut all) = (Page { after: None, size: STATE_PAGE }, Reading::new());
+        loop {
+            let mut found = store.incidents(&page, &Filter::active()).await?;
+            let is_last = found.len() <= page.size;
+            found.truncate(page.size);
+            page.after = found.last().map(Row::position);
+            all.take_in(by_id(store.with_systems(found).await?))?;
+            if is_last {
+                return Ok(all.whole());
+            }
+        }
     }
 
     async fn these(store: &mut Reader, ids: &[String], _: Timestamp) -> Result<HashMap<String, pb::Incident>> {

@@ -34,8 +34,12 @@ pub async fn catch_up(kernel: &Kernel, now: Timestamp) -> Result<Option<Timestam
 async fn start_and_end(kernel: &Kernel, now: Timestamp) -> Result<bool> {
     let mut store = kernel.database.writer().await?;
     let mut by_clock = vec![];
-    for due in store.lock_due_maintenances(now, BATCH).await? {
-        let (_, done) = store.bring_up(due, now).await?;
+    let held = store.lock_due_maintenances(now, BATCH).await?;
+    // What was due by then is all here; what comes later has its turn after the windows that had no place.
+    let is_all = held.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
+    let until = held.last().and_then(Maintenance::due).filter(|_| !is_all).map_or(now, |last| last.at);
+    for due in held {
+        let (_, done) = store.bring_up(due, until).await?;
         by_clock.extend(done);
     }
     let Some(last) = in_order(&mut by_clock) else { return Ok(false) };
@@ -65,7 +69,10 @@ async fn extend(kernel: &Kernel, now: Timestamp) -> Result<bool> {
     let mut done: Vec<_> = windows.iter().map(|window| call.did("maintenance.scheduled", window.id)).collect();
     match done.pop() {
         Some(last) => store.all_done(kernel, done, last).await?,
-        None => store.commit_unseen("a look ahead that found nothing").await?,
+        None => {
+            store.forget_series(series.id).await?;
+            store.commit_unseen("a look ahead that found nothing").await?;
+        }
     }
     Ok(true)
 }
@@ -83,6 +90,9 @@ impl Writer {
             return Ok((window, done));
         }
         self.save_maintenance(&window).await?;
+        if window.status.is_over() {
+            self.save_touches(&window).await?;
+        }
         for due in passed {
             let call = by_clock(due.at);
             self.append_maintenance_update(&window.entry_of(due, &Actor::of(&call.caller))).await?;

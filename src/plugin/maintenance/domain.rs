@@ -22,7 +22,8 @@ id! {
     UpdateId
 }
 
-/// A timeline is answered whole, and what has 500 entries of some 100 characters is read by nobody.
+/// A timeline is answered whole, and what has 500 entries of some 100 characters is read by nobody. No more notes then; a
+/// status changes twice at most, and that always has room.
 pub const UPDATES_MAX: i64 = 500;
 
 /// One answer holds at most this many links to systems over all its windows: 100,000 ids are 4 MB already.
@@ -259,6 +260,9 @@ impl Maintenance {
         let (start_at, end_at) = (changes.start_at.or(self.start_at), changes.end_at.or(self.end_at));
         if self.status == Status::InProgress && start_at != self.start_at {
             return Err(wrong("startAt", "The maintenance has started; its start is fixed"));
+        }
+        if start_at != self.start_at && start_at < now {
+            return Err(wrong("startAt", "Must not be in the past; to start it now, add an update with in_progress"));
         }
         if end_at <= start_at {
             return Err(wrong("endAt", END_AFTER_START));

@@ -1,9 +1,9 @@
 //! Lists of windows, with what the clock has made of them.
 
-use super::domain::{Maintenance, SeriesId, Status};
+use super::domain::{Maintenance, MaintenanceId, SeriesId, Status};
 use crate::contract::Page;
 use crate::database::search::containing;
-use crate::database::{Reader, Timestamp, sql};
+use crate::database::{Reader, Timestamp, hex, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 use uuid::Uuid;
@@ -46,21 +46,54 @@ impl Reader {
             return self.maintenances_of_one(page, filter).await;
         }
         match filter.status {
-            Some(Status::Scheduled | Status::InProgress) => sql!(
+            // Nothing else becomes scheduled.
+            Some(Status::Scheduled) => sql!(
                 self,
                 fetch_all as Maintenance,
                 "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
                  created_by_kind, created_by_id, created_by_name, created_at, updated_at
                  from maintenance
-                 where status in ('scheduled', 'in_progress') and (start_at, id) < ($1, $2)
-                   and ($3 is null or $3 = case when status in ('completed', 'cancelled') then status when end_at <= $4 then 'completed'
-                     when status = 'in_progress' or start_at <= $4 then 'in_progress' else 'scheduled' end)
-                   and start_at < $5 and end_at > $6
-                   and ($7 is null or search_text like coalesce($7, '') escape '!')
-                 order by start_at desc, id desc limit $8",
+                 where status = 'scheduled' and (start_at, id) < ($1, $2) and start_at > $3 and start_at < $4 and end_at > $5
+                   and ($6 is null or search_text like coalesce($6, '') escape '!')
+                 order by start_at desc, id desc limit $7",
                 at,
                 id,
-                filter.status,
+                filter.now,
+                starts_before,
+                ends_after,
+                text,
+                page.limit()
+            ),
+            Some(Status::InProgress) => sql!(
+                self,
+                fetch_all as Maintenance,
+                "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                 created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                 from (
+                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                     from (
+                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                         from maintenance
+                         where status = 'in_progress' and (start_at, id) < ($1, $2) and end_at > $3
+                           and start_at < $4 and end_at > $5
+                           and ($6 is null or search_text like coalesce($6, '') escape '!')
+                         order by start_at desc, id desc limit $7) as started
+                     union all
+                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                     from (
+                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                         from maintenance
+                         where status = 'scheduled' and (start_at, id) < ($1, $2) and start_at <= $3 and end_at > $3
+                           and start_at < $4 and end_at > $5
+                           and ($6 is null or search_text like coalesce($6, '') escape '!')
+                         order by start_at desc, id desc limit $7) as due) as running
+                 order by start_at desc, id desc limit $7",
+                at,
+                id,
                 filter.now,
                 starts_before,
                 ends_after,
@@ -112,15 +145,85 @@ impl Reader {
         }
     }
 
-    /// Those that are neither completed nor cancelled, the earliest start first.
-    pub(super) async fn windows_not_over(&mut self, page: &Page) -> Result<Vec<Maintenance>> {
+    /// Those that are written with a status, the earliest start first, behind one of them.
+    pub(super) async fn windows_written_as(
+        &mut self,
+        status: Status,
+        (after, behind): (Timestamp, Uuid),
+        limit: usize,
+    ) -> Result<Vec<Maintenance>> {
         sql!(
             self,
             fetch_all as Maintenance,
             "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
              created_by_kind, created_by_id, created_by_name, created_at, updated_at
-             from maintenance where status in ('scheduled', 'in_progress') order by start_at, id limit $1",
+             from maintenance where status = $1 and (start_at, id) > ($2, $3) order by start_at, id limit $4",
+            status,
+            after,
+            behind,
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        )
+    }
+
+    /// What is planned or under way for a system, the earliest start first.
+    pub(super) async fn open_maintenances(
+        &mut self,
+        system: SystemId,
+        now: Timestamp,
+        page: &Page,
+    ) -> Result<Vec<Maintenance>> {
+        sql!(
+            self,
+            fetch_all as Maintenance,
+            "select maintenance.id, title, description, status, suppress_notifications, maintenance.start_at, maintenance.end_at,
+             maintenance.series_id, occurrence_start, created_by_kind, created_by_id, created_by_name, created_at, updated_at
+             from maintenance_system as link join maintenance on maintenance.id = link.maintenance_id
+             where link.system_id = $1 and link.is_open = true and link.end_at > $2
+             order by link.start_at, link.maintenance_id limit $3",
+            system,
+            now,
             page.limit()
+        )
+    }
+
+    /// The same for many systems, so much of each: a system and a window of it in each row, the earliest start first. Of a
+    /// series the next two.
+    pub(super) async fn coming_maintenances(
+        &mut self,
+        systems: &[SystemId],
+        now: Timestamp,
+        each: usize,
+    ) -> Result<Vec<(SystemId, MaintenanceId)>> {
+        sql!(
+            self,
+            fetch_all as (SystemId, MaintenanceId),
+            {
+                sqlite: "select system_id, maintenance_id from (
+                             select system_id, maintenance_id, row_number() over (
+                                 partition by system_id order by start_at, maintenance_id) as turn
+                             from (
+                                 select system_id, maintenance_id, start_at, series_id, row_number() over (
+                                     partition by system_id, series_id order by start_at, maintenance_id) as occurrence
+                                 from maintenance_system
+                                 where system_id in (select unhex(value) from json_each($1)) and is_open = true
+                                   and end_at > $2) as coming
+                             where series_id is null or occurrence <= 2) as ranked
+                         where turn <= $3 order by system_id, turn",
+                postgres: "select system_id, maintenance_id from (
+                               select system_id, maintenance_id, row_number() over (
+                                   partition by system_id order by start_at, maintenance_id) as turn
+                               from (
+                                   select system_id, maintenance_id, start_at, series_id, row_number() over (
+                                       partition by system_id, series_id order by start_at, maintenance_id) as occurrence
+                                   from maintenance_system
+                                   where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
+                                     and is_open = true and end_at > $2) as coming
+                               where series_id is null or occurrence <= 2) as ranked
+                           where turn <= $3 order by system_id, turn",
+            },
+            hex(systems.iter().map(|system| system.0)),
+            now,
+            i64::try_from(each).unwrap_or(i64::MAX)
         )
     }
 
@@ -133,17 +236,16 @@ impl Reader {
             return sql!(
                 self,
                 fetch_all as Maintenance,
-                "select maintenance.id, maintenance.title, maintenance.description, maintenance.status, maintenance.suppress_notifications,
-                 maintenance.start_at, maintenance.end_at, maintenance.series_id, maintenance.occurrence_start,
-                 maintenance.created_by_kind, maintenance.created_by_id, maintenance.created_by_name,
-                 maintenance.created_at, maintenance.updated_at
-                 from maintenance_system as link join maintenance on id = link.maintenance_id
-                 where link.system_id = $9 and ($10 is null or series_id = $10) and (start_at, id) < ($1, $2)
-                   and ($3 is null or $3 = case when status in ('completed', 'cancelled') then status when end_at <= $4 then 'completed'
-                     when status = 'in_progress' or start_at <= $4 then 'in_progress' else 'scheduled' end)
-                   and start_at < $5 and end_at > $6
+                "select maintenance.id, title, description, status, suppress_notifications, maintenance.start_at, maintenance.end_at,
+                 maintenance.series_id, occurrence_start, created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                 from maintenance_system as link join maintenance on maintenance.id = link.maintenance_id
+                 where link.system_id = $9 and ($10 is null or link.series_id = $10)
+                   and (link.start_at, link.maintenance_id) < ($1, $2)
+                   and ($3 is null or $3 = case when status in ('completed', 'cancelled') then status when link.end_at <= $4 then 'completed'
+                     when status = 'in_progress' or link.start_at <= $4 then 'in_progress' else 'scheduled' end)
+                   and link.start_at < $5 and link.end_at > $6
                    and ($7 is null or search_text like coalesce($7, '') escape '!')
-                 order by start_at desc, id desc limit $8",
+                 order by link.start_at desc, link.maintenance_id desc limit $8",
                 at,
                 id,
                 filter.status,
@@ -157,26 +259,26 @@ impl Reader {
             );
         }
         sql!(
-                self,
-                fetch_all as Maintenance,
-                "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                 created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                 from maintenance
-                 where series_id = $9 and (start_at, id) < ($1, $2)
-                   and ($3 is null or $3 = case when status in ('completed', 'cancelled') then status when end_at <= $4 then 'completed'
-                     when status = 'in_progress' or start_at <= $4 then 'in_progress' else 'scheduled' end)
-                   and start_at < $5 and end_at > $6
-                   and ($7 is null or search_text like coalesce($7, '') escape '!')
-                 order by start_at desc, id desc limit $8",
-                at,
-                id,
-                filter.status,
-                filter.now,
-                starts_before,
-                ends_after,
-                text,
-                page.limit(),
-                filter.series
-            )
+            self,
+            fetch_all as Maintenance,
+            "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+             created_by_kind, created_by_id, created_by_name, created_at, updated_at
+             from maintenance
+             where series_id = $9 and (start_at, id) < ($1, $2)
+               and ($3 is null or $3 = case when status in ('completed', 'cancelled') then status when end_at <= $4 then 'completed'
+                 when status = 'in_progress' or start_at <= $4 then 'in_progress' else 'scheduled' end)
+               and start_at < $5 and end_at > $6
+               and ($7 is null or search_text like coalesce($7, '') escape '!')
+             order by start_at desc, id desc limit $8",
+            at,
+            id,
+            filter.status,
+            filter.now,
+            starts_before,
+            ends_after,
+            text,
+            page.limit(),
+            filter.series
+        )
     }
 }

@@ -4,6 +4,7 @@ use super::domain::{Changes, Maintenance, MaintenanceId, Series, Status, Update}
 use crate::contract::Change;
 use crate::database::Timestamp;
 use crate::plugin::catalog::domain::SystemId;
+use crate::plugin::overview::{self, Overview};
 use crate::proto::checkmate::maintenance::v1 as pb;
 use std::collections::HashMap;
 
@@ -72,6 +73,25 @@ pub(super) fn maintenances(found: Vec<Maintenance>, links: Vec<(MaintenanceId, S
         maintenance(window, &systems)
     };
     found.into_iter().map(with_systems).collect()
+}
+
+/// What is planned or under way for many systems. A window names the system that it stands under: all of them, under each
+/// of them, would be the square of what there is to say.
+pub(super) fn overview(
+    overview: Overview<MaintenanceId>,
+    windows: Vec<Maintenance>,
+    now: Timestamp,
+) -> pb::GetBulkMaintenancesForSystemsResponse {
+    let shortened = |one: Maintenance| Maintenance { description: one.description.map(overview::shortened), ..one };
+    let known: HashMap<_, _> = windows.into_iter().map(|one| (one.id, shortened(one.as_of(now).0))).collect();
+    let entry = |(system, shown): (SystemId, Vec<MaintenanceId>)| {
+        let maintenances = shown.iter().filter_map(|id| Some(maintenance(known.get(id)?.clone(), &[system])));
+        pb::MaintenancesOfSystem { system_id: system.to_string(), maintenances: maintenances.collect() }
+    };
+    pb::GetBulkMaintenancesForSystemsResponse {
+        maintenances: overview.of.into_iter().map(entry).collect(),
+        incomplete: overview.incomplete.iter().map(SystemId::to_string).collect(),
+    }
 }
 
 /// A window with its timeline, and how it repeats.

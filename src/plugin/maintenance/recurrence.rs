@@ -83,6 +83,9 @@ impl Rule {
         if series.rrule.contains([':', '\n', '\r']) {
             return Err(wrong("rrule", "Is not a recurrence rule, like FREQ=WEEKLY;BYDAY=SU"));
         }
+        if !has_good_until(&series.rrule) {
+            return Err(wrong("rrule", "UNTIL must be a time in UTC, like 20270101T000000Z"));
+        }
         let rule: RRule<Unvalidated> = series.rrule.parse().map_err(|why| wrong("rrule", format!("{why}")))?;
         let times = [rule.get_by_hour(), rule.get_by_minute(), rule.get_by_second()].map(|of| of.len().max(1));
         match rule.get_freq() {
@@ -149,6 +152,16 @@ impl Rule {
         }
         Plan { starts, extend_at: None }
     }
+}
+
+/// Whether `UNTIL`, if it is there, has the form that RFC 5545 (section 3.3.10) asks for where the start is a time in a zone.
+fn has_good_until(rrule: &str) -> bool {
+    let upper = rrule.to_ascii_uppercase();
+    let mut untils = upper.split(';').filter_map(|part| part.trim().strip_prefix("UNTIL="));
+    untils.all(|until| {
+        let form: String = until.chars().map(|one| if one.is_ascii_digit() { '0' } else { one }).collect();
+        form == "00000000T000000Z"
+    })
 }
 
 fn wrong(key: &str, message: impl Into<String>) -> Error {
@@ -223,6 +236,9 @@ mod tests {
             ("FREQ=MINUTELY;INTERVAL=90", "UTC", 60, "hourly"),
             ("FREQ=SECONDLY", "UTC", 60, "hourly"),
             ("FREQ=DAILY;INTERVAL=0", "UTC", 60, "rrule"),
+            ("FREQ=DAILY;UNTIL=20270101T000000Z", "Europe/Berlin", 60, ""),
+            ("FREQ=DAILY;UNTIL=20270101", "UTC", 60, "UNTIL must be a time in UTC"),
+            ("UNTIL=20270101T000000;FREQ=DAILY", "Europe/Berlin", 60, "UNTIL must be a time in UTC"),
             ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "UTC", 60, "no occurrence"),
             ("FREQ=WEEKLY;BYDAY=TU", "UTC", 60, "startAt"),
             ("FREQ=DAILY", "UTC", 24 * 60 + 1, "overlap"),

@@ -32,6 +32,35 @@ impl Reader {
 }
 
 impl Writer {
+    /// The series, for whoever ends it or all of its windows: one after another, or two of them would wait for each other's
+    /// windows.
+    pub(super) async fn lock_series(&mut self, id: SeriesId) -> Result<Option<Series>> {
+        sql!(
+            self,
+            fetch_optional as Series,
+            {
+                sqlite: "select id, rrule, time_zone, start_at, duration_us, title, description, suppress_notifications,
+                         made_until, extend_at, created_by_kind, created_by_id, created_by_name, created_at
+                         from maintenance_series where id = $1",
+                postgres: "select id, rrule, time_zone, start_at, duration_us, title, description, suppress_notifications,
+                           made_until, extend_at, created_by_kind, created_by_id, created_by_name, created_at
+                           from maintenance_series where id = $1 for update",
+            },
+            id
+        )
+    }
+
+    /// Removes a series that has ended and has no window any more.
+    pub(super) async fn forget_series(&mut self, id: SeriesId) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "delete from maintenance_series where id = $1 and extend_at is null
+                 and not exists (select 1 from maintenance where series_id = $1)",
+            id
+        )
+    }
+
     pub(super) async fn insert_series(&mut self, new: &Series, systems: &[SystemId]) -> Result<()> {
         sql!(
             self,
@@ -90,8 +119,8 @@ impl Writer {
         sql!(
             self,
             execute,
-            "insert into maintenance_system (maintenance_id, system_id, is_open)
-             select maintenance.id, touched.system_id, $3
+            "insert into maintenance_system (maintenance_id, system_id, is_open, start_at, end_at, series_id)
+             select maintenance.id, touched.system_id, $3, maintenance.start_at, maintenance.end_at, maintenance.series_id
              from maintenance join maintenance_series_system as touched on touched.series_id = maintenance.series_id
              where maintenance.series_id = $1 and maintenance.occurrence_start >= $2
              on conflict do nothing",

@@ -13,9 +13,9 @@ use crate::database::{Did, Reader, Timestamp, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
 use crate::plugin::catalog::domain::{SystemId, must_have_room, parse_systems};
+use crate::plugin::overview::{self, Overview};
 use crate::plugin::watch::Hub;
 use crate::proto::checkmate::maintenance::v1::{self as pb, maintenance_service_server::MaintenanceService};
-use std::collections::HashMap;
 use tonic::Request;
 
 /// The service.
@@ -38,7 +38,7 @@ impl MaintenanceService for Maintenances {
             text: None,
             series: None,
         };
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let found = page.whole(store.maintenances(&page, &filter).await?, "listMaintenances")?;
         reply(pb::GetWindowsResponse { maintenances: store.windows(found, call.now).await? })
     }
@@ -58,7 +58,7 @@ impl MaintenanceService for Maintenances {
             text: request.text_contains.clone(),
             series: request.series_id.as_deref().map(SeriesId::parse).transpose()?,
         };
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let mut found = store.maintenances(&page, &filter).await?;
         let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         let maintenances = store.windows(found, call.now).await?;
@@ -68,15 +68,10 @@ impl MaintenanceService for Maintenances {
     async fn get_maintenance(&self, request: Request<pb::GetMaintenanceRequest>) -> Reply<pb::GetMaintenanceResponse> {
         let (call, request) = Call::open(request)?;
         let id = MaintenanceId::parse(&request.id)?;
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let found = store.maintenance(id).await?.ok_or_else(|| missing(id))?;
         let mut updates = store.maintenance_updates(id).await?;
-        for entry in entries_by_clock(&found, call.now) {
-            // It may have been written between the two reads.
-            if updates.iter().all(|known| known.id != entry.id) {
-                updates.push(entry);
-            }
-        }
+        updates.extend(entries_by_clock(&found, call.now));
         let series = match found.series_id {
             Some(series) => store.series(series).await?,
             None => None,
@@ -90,10 +85,11 @@ impl MaintenanceService for Maintenances {
         request: Request<pb::GetMaintenancesForSystemRequest>,
     ) -> Reply<pb::GetMaintenancesForSystemResponse> {
         let (call, request) = Call::open(request)?;
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let system = store.must_have_system(&request.system_id).await?.id;
-        let (_, maintenances) = store.open_by_system(&[system], call.now).await?;
-        reply(pb::GetMaintenancesForSystemResponse { maintenances })
+        let page = Page::all();
+        let found = page.whole(store.open_maintenances(system, call.now, &page).await?, "listMaintenances")?;
+        reply(pb::GetMaintenancesForSystemResponse { maintenances: store.windows(found, call.now).await? })
     }
 
     async fn get_bulk_maintenances_for_systems(
@@ -104,24 +100,11 @@ impl MaintenanceService for Maintenances {
         let mut systems = parse_systems(&request.system_ids)?;
         systems.sort_unstable();
         systems.dedup();
-        let mut store = self.kernel.database.reader().await?;
-        let (rows, windows) = store.open_by_system(&systems, call.now).await?;
-        let mut touching: HashMap<String, Vec<SystemId>> = HashMap::new();
-        for (system, window) in rows {
-            touching.entry(window.to_string()).or_default().push(system);
-        }
-        // By the windows, which are in order.
-        let mut of: HashMap<SystemId, Vec<pb::Maintenance>> = HashMap::new();
-        for window in windows {
-            for system in touching.remove(&window.id).unwrap_or_default() {
-                of.entry(system).or_default().push(window.clone());
-            }
-        }
-        let entry = |system: SystemId| pb::MaintenancesOfSystem {
-            system_id: system.to_string(),
-            maintenances: of.remove(&system).unwrap_or_default(),
-        };
-        reply(pb::GetBulkMaintenancesForSystemsResponse { maintenances: systems.into_iter().map(entry).collect() })
+        let mut store = self.kernel.database.snapshot().await?;
+        let rows = store.coming_maintenances(&systems, call.now, overview::EACH_MAX + 1).await?;
+        let overview = Overview::share(systems, rows);
+        let windows = store.maintenances_of(&overview.shown()).await?;
+        reply(message::overview(overview, windows, call.now))
     }
 
     async fn schedule_window(&self, request: Request<pb::ScheduleWindowRequest>) -> Reply<pb::ScheduleWindowResponse> {
@@ -144,6 +127,7 @@ impl MaintenanceService for Maintenances {
         let (found, by_clock) = store.hold(&call, &request.id, request.expected_updated_at.as_ref()).await?;
         let changed = found.edited((&request).into(), call.now)?;
         store.save_maintenance(&changed).await?;
+        store.save_touches(&changed).await?;
         let systems = Change::of_list(request.update_mask.as_ref(), "system_ids", request.system_ids);
         if let Change::Set(systems) = systems {
             let systems = store.must_know_systems(&systems).await?;
@@ -164,7 +148,9 @@ impl MaintenanceService for Maintenances {
         let (found, by_clock) = store.hold(&call, &request.maintenance_id, expected).await?;
         let (id, status) = (found.id, message::status(request.status_change()));
         if let Some(to) = status {
-            store.save_maintenance(&found.with_status(to, call.now)?).await?;
+            let changed = found.with_status(to, call.now)?;
+            store.save_maintenance(&changed).await?;
+            store.save_touches(&changed).await?;
         }
         let update = self.update(&call, id, request.message, status);
         store.append(&update).await?;
@@ -226,18 +212,23 @@ impl MaintenanceService for Maintenances {
         let (call, request) = Call::open(request)?;
         let id = MaintenanceId::parse(&request.id)?;
         let mut store = self.kernel.database.writer().await?;
-        let mut doomed: Vec<MaintenanceId> = vec![];
-        if request.series() {
-            let (series, _) = store.end_series_of(&request.id).await?;
-            doomed.extend(store.lock_coming(series, call.now).await?.iter().map(|coming| coming.id));
-            doomed.retain(|coming| *coming != id);
-            store.delete_maintenances(&doomed).await?;
-        }
-        if store.delete_maintenance(id).await? == 0 {
+        let (series, doomed) = if request.series() {
+            let (series, doomed) = store.series_to_delete(id, call.now).await?;
+            (Some(series), doomed)
+        } else {
+            (store.lock_series_of(id).await?, vec![id])
+        };
+        if store.delete_maintenances(&doomed).await? == 0 && !request.series() {
             return Err(missing(id).into());
         }
-        let done: Vec<Did> = doomed.iter().map(|id| call.did("maintenance.deleted", id)).collect();
-        store.all_done(&self.kernel, done, call.did("maintenance.deleted", id)).await?;
+        if let Some(series) = series {
+            store.forget_series(series).await?;
+        }
+        let mut done: Vec<Did> = doomed.iter().map(|id| call.did("maintenance.deleted", id)).collect();
+        match done.pop() {
+            Some(last) => store.all_done(&self.kernel, done, last).await?,
+            None => self.kernel.commit(store, call.did("maintenance.deleted", id)).await?,
+        }
         reply(pb::DeleteMaintenanceResponse { success: true })
     }
 
@@ -343,6 +334,7 @@ impl Maintenances {
     ) -> Result<Maintenance> {
         let changed = held.ended(to, call.now)?;
         store.save_maintenance(&changed).await?;
+        store.save_touches(&changed).await?;
         store.append(&self.update(call, changed.id, text, Some(to))).await?;
         Ok(changed)
     }
@@ -360,28 +352,6 @@ impl Maintenances {
 }
 
 impl Reader {
-    /// What is planned or under way for systems: which window touches which, and those windows, the earliest start first.
-    async fn open_by_system(
-        &mut self,
-        systems: &[SystemId],
-        now: Timestamp,
-    ) -> Result<(Vec<(SystemId, MaintenanceId)>, Vec<pb::Maintenance>)> {
-        let rows = self.open_maintenances(systems, Page::UNPAGED_MAX + 1).await?;
-        if rows.len() > Page::UNPAGED_MAX {
-            let max = Page::UNPAGED_MAX;
-            return Err(Error::Refused(format!(
-                "There are more than {max}; ask for fewer systems, or use listMaintenances"
-            )));
-        }
-        let mut ids: Vec<_> = rows.iter().map(|(_, window)| *window).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut found = Page::all().whole(self.maintenances_of(&ids).await?, "listMaintenances")?;
-        found.retain(|window| !window.clone().as_of(now).0.status.is_over());
-        found.sort_by_key(|window| (window.start_at, window.id));
-        Ok((rows, self.windows(found, now).await?))
-    }
-
     /// Windows as they are by now, with their systems.
     pub(super) async fn windows(&mut self, found: Vec<Maintenance>, now: Timestamp) -> Result<Vec<pb::Maintenance>> {
         let ids: Vec<_> = found.iter().map(|window| window.id).collect();
@@ -425,11 +395,42 @@ impl Writer {
         let found = self.maintenance(id).await?.ok_or_else(|| missing(id))?;
         let no_series = || Error::Refused("The maintenance is not part of a series".into());
         let series = found.series_id.ok_or_else(no_series)?;
+        // Also one that has ended: it orders those who end its windows.
+        self.lock_series(series).await?;
         Ok((series, self.end_series(series).await? > 0))
     }
 
+    /// Ends a series, by the id of one of its windows or its own: the series, and which windows go.
+    async fn series_to_delete(&mut self, id: MaintenanceId, now: Timestamp) -> Result<(SeriesId, Vec<MaintenanceId>)> {
+        let by_itself = self.lock_series(SeriesId(id.0)).await?.map(|series| series.id);
+        let series = match by_itself {
+            Some(series) => {
+                self.end_series(series).await?;
+                series
+            }
+            None => self.end_series_of(&id.to_string()).await?.0,
+        };
+        let mut doomed: Vec<_> = self.lock_coming(series, now).await?.iter().map(|coming| coming.id).collect();
+        if by_itself.is_none() {
+            doomed.retain(|coming| *coming != id);
+            doomed.push(id);
+        }
+        Ok((series, doomed))
+    }
+
+    /// The series of a window, if it is part of one; before the window, as everybody who ends one.
+    async fn lock_series_of(&mut self, id: MaintenanceId) -> Result<Option<SeriesId>> {
+        let found = self.maintenance(id).await?.ok_or_else(|| missing(id))?;
+        if let Some(series) = found.series_id {
+            self.lock_series(series).await?;
+        }
+        Ok(found.series_id)
+    }
+
     async fn append(&mut self, update: &Update) -> Result<()> {
-        must_have_room("The timeline", self.count_maintenance_updates(update.maintenance_id).await?, UPDATES_MAX)?;
+        if update.status_change.is_none() {
+            must_have_room("The timeline", self.count_maintenance_updates(update.maintenance_id).await?, UPDATES_MAX)?;
+        }
         self.append_maintenance_update(update).await?;
         Ok(())
     }

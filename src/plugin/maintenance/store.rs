@@ -36,29 +36,6 @@ impl Reader {
         )
     }
 
-    /// Which of these systems has which windows that are written as open.
-    pub(super) async fn open_maintenances(
-        &mut self,
-        systems: &[SystemId],
-        limit: usize,
-    ) -> Result<Vec<(SystemId, MaintenanceId)>> {
-        sql!(
-            self,
-            fetch_all as (SystemId, MaintenanceId),
-            {
-                sqlite: "select system_id, maintenance_id from maintenance_system
-                         where system_id in (select unhex(value) from json_each($1)) and is_open
-                         order by system_id, maintenance_id limit $2",
-                postgres: "select system_id, maintenance_id from maintenance_system
-                           where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                             and is_open
-                           order by system_id, maintenance_id limit $2",
-            },
-            hex(systems.iter().map(|system| system.0)),
-            i64::try_from(limit).unwrap_or(i64::MAX)
-        )
-    }
-
     /// Which systems these windows touch, oldest system first.
     pub(super) async fn maintenance_links(
         &mut self,
@@ -107,8 +84,8 @@ impl Reader {
             self,
             fetch_optional as (MaintenanceId,),
             "select maintenance.id from maintenance_system as link join maintenance on maintenance.id = link.maintenance_id
-             where link.system_id = $1 and link.is_open and suppress_notifications
-               and (status = 'in_progress' or start_at <= $2) and end_at > $2 limit 1",
+             where link.system_id = $1 and link.is_open = true and link.start_at <= $2 and link.end_at > $2
+               and suppress_notifications limit 1",
             system,
             now
         )?;
@@ -199,8 +176,8 @@ impl Writer {
         )
     }
 
-    /// Also says of its links whether it is open.
-    pub(super) async fn save_maintenance(&mut self, changed: &Maintenance) -> Result<()> {
+    /// [`Self::save_touches`] says the same of its links.
+    pub(super) async fn save_maintenance(&mut self, changed: &Maintenance) -> Result<u64> {
         sql!(
             self,
             execute,
@@ -216,17 +193,20 @@ impl Writer {
             changed.start_at,
             changed.end_at,
             changed.updated_at
-        )?;
-        if changed.status.is_over() {
-            sql!(
-                self,
-                execute,
-                "update maintenance_system set is_open = $2 where maintenance_id = $1",
-                changed.id,
-                false
-            )?;
-        }
-        Ok(())
+        )
+    }
+
+    /// Says of its links whether it is open, and when it is.
+    pub(super) async fn save_touches(&mut self, changed: &Maintenance) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update maintenance_system set is_open = $2, start_at = $3, end_at = $4 where maintenance_id = $1",
+            changed.id,
+            !changed.status.is_over(),
+            changed.start_at,
+            changed.end_at
+        )
     }
 
     /// The systems that it touches from now on, and no others.
@@ -236,13 +216,16 @@ impl Writer {
             self,
             execute,
             {
-                sqlite: "insert into maintenance_system (maintenance_id, system_id, is_open)
-                         select $1, unhex(value), $2 from json_each($3)",
-                postgres: "insert into maintenance_system (maintenance_id, system_id, is_open)
-                           select $1, value::uuid, $2 from json_array_elements_text(cast($3 as json))",
+                sqlite: "insert into maintenance_system (maintenance_id, system_id, is_open, start_at, end_at, series_id)
+                         select $1, unhex(value), $2, $3, $4, $5 from json_each($6)",
+                postgres: "insert into maintenance_system (maintenance_id, system_id, is_open, start_at, end_at, series_id)
+                           select $1, value::uuid, $2, $3, $4, $5 from json_array_elements_text(cast($6 as json))",
             },
             window.id,
             !window.status.is_over(),
+            window.start_at,
+            window.end_at,
+            window.series_id,
             hex(systems.iter().map(|system| system.0))
         )?;
         Ok(())
@@ -268,9 +251,73 @@ impl Writer {
             new.created_at
         )
     }
+}
 
-    /// Its timeline and links go with it.
-    pub(super) async fn delete_maintenance(&mut self, id: MaintenanceId) -> Result<u64> {
-        sql!(self, execute, "delete from maintenance where id = $1", id)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::actor::{Actor, ActorKind};
+    use crate::database::{Database, Location};
+    use crate::plugin::maintenance::domain::Status;
+    use std::time::Duration;
+
+    async fn database(folder: &tempfile::TempDir) -> Database {
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let database = Database::connect(&Location::parse(&url).unwrap(), 2, Duration::ZERO).await.unwrap();
+        database.migrate().await.unwrap();
+        database
+    }
+
+    fn window(number: u128, suppress_notifications: bool) -> Maintenance {
+        Maintenance {
+            id: MaintenanceId(uuid::Uuid::from_u128(number)),
+            title: "t".into(),
+            description: None,
+            status: Status::Scheduled,
+            suppress_notifications,
+            start_at: Timestamp(100),
+            end_at: Timestamp(200),
+            series_id: None,
+            occurrence_start: None,
+            created_by: Actor { kind: ActorKind::Server, id: "server".into(), name: "a test".into() },
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        }
+    }
+
+    async fn plan(store: &mut Writer, window: &Maintenance, system: SystemId) {
+        let added: Result<u64> = sql!(
+            store,
+            execute,
+            "insert into catalog_system (id, name, name_folded, metadata, created_at, updated_at)
+             values ($1, 'web', 'web', '{}', 0, 0)",
+            system
+        );
+        added.unwrap();
+        store.insert_maintenance(window).await.unwrap();
+        store.link_maintenance(window, &[system]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_window_suppresses_while_it_is_in_progress_and_only_if_it_is_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = database(&folder).await.writer().await.unwrap();
+        let (quiet, loud) = (SystemId(uuid::Uuid::from_u128(1)), SystemId(uuid::Uuid::from_u128(2)));
+        let held_back = window(3, true);
+        plan(&mut store, &held_back, quiet).await;
+        plan(&mut store, &window(4, false), loud).await;
+        for (now, suppressed) in [(99, false), (100, true), (199, true), (200, false)] {
+            assert_eq!(store.has_suppressing_maintenance(quiet, Timestamp(now)).await.unwrap(), suppressed, "at {now}");
+            assert!(!store.has_suppressing_maintenance(loud, Timestamp(now)).await.unwrap(), "at {now}");
+        }
+        // Started by hand, and called off.
+        let begun = held_back.with_status(Status::InProgress, Timestamp(50)).unwrap();
+        for (changed, suppressed) in
+            [(begun.clone(), true), (begun.with_status(Status::Cancelled, Timestamp(60)).unwrap(), false)]
+        {
+            store.save_maintenance(&changed).await.unwrap();
+            store.save_touches(&changed).await.unwrap();
+            assert_eq!(store.has_suppressing_maintenance(quiet, Timestamp(70)).await.unwrap(), suppressed);
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Maintenance windows as a stream of changes.
 
-use super::domain::MaintenanceId;
-use crate::contract::Page;
+use super::domain::{MaintenanceId, Status};
 use crate::database::{Reader, Timestamp};
 use crate::error::Result;
-use crate::plugin::watch::{Event, Watched};
+use crate::plugin::watch::{Event, Reading, STATE_PAGE, Watched};
 use crate::proto::checkmate::maintenance::v1 as pb;
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// Windows, watched: the state is those that are not over.
 pub(super) struct Changes;
@@ -19,10 +19,19 @@ impl Watched for Changes {
     type Resource = pb::Maintenance;
     type Message = pb::WatchMaintenancesResponse;
 
+    /// The earliest start first, what is in progress before what is planned.
     async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Maintenance)>> {
-        let page = Page::all();
-        let found = page.whole(store.windows_not_over(&page).await?, "listMaintenances")?;
-        Ok(by_id(store.windows(found, AS_WRITTEN).await?).collect())
+        let mut all = Reading::new();
+        for status in [Status::InProgress, Status::Scheduled] {
+            let mut behind = (Timestamp(i64::MIN), Uuid::nil());
+            loop {
+                let found = store.windows_written_as(status, behind, STATE_PAGE).await?;
+                let Some(last) = found.last() else { break };
+                behind = (last.start_at, last.id.0);
+                all.take_in(by_id(store.windows(found, AS_WRITTEN).await?))?;
+            }
+        }
+        Ok(all.whole())
     }
 
     async fn these(store: &mut Reader, ids: &[String], _: Timestamp) -> Result<HashMap<String, pb::Maintenance>> {

@@ -1,0 +1,33 @@
+-- Which window touches which system, anew. is_open: the window is written as scheduled or in_progress; start_at, end_at and
+-- series_id are those of the window: what touches a system is found in order, however much touched it before.
+create table maintenance_touch (
+    maintenance_id uuid    not null references maintenance (id) on delete cascade,
+    system_id      uuid    not null references catalog_system (id) on delete cascade,
+    is_open        boolean not null,
+    start_at       bigint  not null,
+    end_at         bigint  not null,
+    series_id      uuid,
+    primary key (maintenance_id, system_id)
+);
+insert into maintenance_touch (maintenance_id, system_id, is_open, start_at, end_at, series_id)
+select link.maintenance_id, link.system_id, link.is_open, maintenance.start_at, maintenance.end_at, maintenance.series_id
+from maintenance_system as link join maintenance on maintenance.id = link.maintenance_id;
+drop table maintenance_system;
+alter table maintenance_touch rename to maintenance_system;
+create index maintenance_system_by_start on maintenance_system (system_id, start_at, maintenance_id);
+create index maintenance_system_by_openness on maintenance_system
+    (system_id, is_open, start_at, maintenance_id, end_at, series_id);
+create index maintenance_by_series on maintenance (series_id, start_at, id);
+
+-- place is the number of an incident in the index of texts below: a row number of SQLite's own may change.
+alter table incident add column place bigint;
+update incident set place = ranked.place
+from (select id, row_number() over (order by created_at, id) as place from incident) as ranked
+where ranked.id = incident.id;
+create unique index incident_by_place on incident (place);
+
+-- Which trigrams of search_text which incident has. Only that: the text itself stands in incident, and is compared there.
+create virtual table incident_text using fts5 (
+    search_text, content = '', contentless_delete = 1, detail = none, tokenize = 'trigram case_sensitive 1'
+);
+insert into incident_text (rowid, search_text) select place, search_text from incident;
