@@ -247,4 +247,12 @@ async fn a_timeline_has_an_end() {
         admin.call("incident.addUpdate", body.clone()).await;
     }
     admin.json("incident.addUpdate", body).await.refused(400, "BAD_REQUEST", "The timeline has 500 already");
+    // What is full can be resolved, opened again and resolved again.
+    admin.call("incident.resolveIncident", json!({"id": id})).await;
+    let back = json!({"incidentId": id, "message": "again", "statusChange": "fixing"});
+    admin.call("incident.addUpdate", back).await;
+    let over = json!({"incidentId": id, "message": "over", "statusChange": "resolved"});
+    admin.call("incident.addUpdate", over).await;
+    let whole = admin.call("incident.getIncident", json!({"id": id})).await;
+    assert_eq!((&whole["status"], whole["updates"].as_array().unwrap().len()), (&json!("resolved"), 503));
 }

@@ -1,6 +1,6 @@
 //! What failing health checks do with incidents.
 
-use super::domain::{Incident, IncidentId, Severity, Status, UPDATES_MAX, Update};
+use super::domain::{Incident, IncidentId, Severity, Status, Update};
 use crate::access::Call;
 use crate::access::actor::{Actor, ActorKind};
 use crate::database::{Timestamp, Writer};
@@ -54,7 +54,7 @@ impl Writer {
         now: Timestamp,
     ) -> Result<bool> {
         let Some(found) = self.lock_incident(id).await?.filter(Incident::is_active) else { return Ok(false) };
-        if self.count_updates(id).await? >= UPDATES_MAX {
+        if Incident::must_have_room(self.count_updates(id).await?, None).is_err() {
             return Ok(false);
         }
         self.append_update(&entry(kernel, found.id, &text, None, actor.clone(), now)).await?;
@@ -74,9 +74,6 @@ impl Writer {
         let Some(found) = self.lock_incident(id).await?.filter(Incident::is_active) else { return Ok(None) };
         let updates = self.updates(id).await?;
         let is_ours = updates.iter().all(|update| update.created_by.kind == ActorKind::Server);
-        if updates.len() >= usize::try_from(UPDATES_MAX).unwrap_or(usize::MAX) {
-            return Ok(None);
-        }
         if !is_ours {
             let is_added = self.add_to_incident_of_check(kernel, id, text, actor, now).await?;
             return Ok(is_added.then_some("incident.update_added"));

@@ -5,7 +5,7 @@ use crate::contract::{Change, Checker, Row, Rules};
 use crate::database::Timestamp;
 use crate::database::id::id;
 use crate::error::{Error, Result};
-use crate::plugin::catalog::domain::check_touched;
+use crate::plugin::catalog::domain::{check_touched, must_have_room};
 use crate::proto::checkmate::incident::v1 as pb;
 
 id! {
@@ -17,8 +17,13 @@ id! {
     UpdateId
 }
 
-/// A timeline is answered whole, and what has 500 entries of some 100 characters is read by nobody.
+/// A timeline is answered whole, and what has 500 entries of some 100 characters is read by nobody. No more notes then;
+/// that its status changes is told all the same.
 pub const UPDATES_MAX: i64 = 500;
+
+/// Who opens an incident again and again does not follow one thing that went wrong: at twice the notes it is not opened
+/// any more, nor moved from one status to another. What is open can still be resolved, once.
+pub const CHANGES_MAX: i64 = 2 * UPDATES_MAX;
 
 /// One answer holds at most this many links to systems over all its incidents: 100,000 ids are 4 MB already.
 pub const LINKS_MAX: usize = 100_000;
@@ -127,6 +132,17 @@ impl Incident {
         self.resolved_at.map(|end| end.seconds_since(self.created_at).max(0))
     }
 
+    /// Refuses one more entry in a timeline that has so many, unless it is needed to end what is open.
+    pub fn must_have_room(count: i64, change: Option<Status>) -> Result<()> {
+        match change {
+            None => must_have_room("The timeline", count, UPDATES_MAX),
+            Some(Status::Resolved) => Ok(()),
+            Some(Status::Investigating | Status::Identified | Status::Fixing | Status::Monitoring) => {
+                must_have_room("The timeline", count, CHANGES_MAX)
+            }
+        }
+    }
+
     /// Refuses if it was changed since the caller read it.
     pub fn must_be_as_of(&self, expected: Option<Timestamp>) -> Result<()> {
         match expected {
@@ -224,6 +240,24 @@ mod tests {
                 let is_over = after == Status::Resolved;
                 assert_eq!(changed.resolved_at, is_over.then_some(Timestamp(5_000_000)), "{before:?} to {after:?}");
                 assert_eq!(changed.duration_seconds(), is_over.then_some(5));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_can_be_resolved_however_full_its_timeline_is() {
+        for (count, note, other, resolve) in [
+            (499, true, true, true),
+            (500, false, true, true),
+            (999, false, true, true),
+            (1_000, false, false, true),
+            (1_001, false, false, true),
+        ] {
+            let may = |change| Incident::must_have_room(count, change).is_ok();
+            assert_eq!(may(None), note, "{count}");
+            assert_eq!(may(Some(Status::Resolved)), resolve, "{count}");
+            for status in ALL.into_iter().filter(|status| *status != Status::Resolved) {
+                assert_eq!(may(Some(status)), other, "{count} {status:?}");
             }
         }
     }

@@ -4,6 +4,7 @@ use super::domain::{Changes, Incident, IncidentId, Severity, Status, Update};
 use crate::contract::Change;
 use crate::database::Timestamp;
 use crate::plugin::catalog::domain::SystemId;
+use crate::plugin::overview::{self, Overview};
 use crate::proto::checkmate::incident::v1 as pb;
 use std::collections::HashMap;
 
@@ -94,6 +95,24 @@ pub(super) fn incidents(found: Vec<Incident>, links: Vec<(IncidentId, SystemId)>
             incident(one, &systems)
         })
         .collect()
+}
+
+/// What is wrong with many systems. An incident names the system that it stands under: all of them, under each of them,
+/// would be the square of what there is to say.
+pub(super) fn overview(
+    overview: Overview<IncidentId>,
+    incidents: Vec<Incident>,
+) -> pb::GetBulkIncidentsForSystemsResponse {
+    let shortened = |one: Incident| Incident { description: one.description.map(overview::shortened), ..one };
+    let known: HashMap<_, _> = incidents.into_iter().map(|one| (one.id, shortened(one))).collect();
+    let entry = |(system, shown): (SystemId, Vec<IncidentId>)| {
+        let incidents = shown.iter().filter_map(|id| Some(incident(known.get(id)?.clone(), &[system])));
+        pb::IncidentsOfSystem { system_id: system.to_string(), incidents: incidents.collect() }
+    };
+    pb::GetBulkIncidentsForSystemsResponse {
+        incidents: overview.of.into_iter().map(entry).collect(),
+        incomplete: overview.incomplete.iter().map(SystemId::to_string).collect(),
+    }
 }
 
 /// An incident with its timeline.

@@ -5,6 +5,7 @@ pub mod domain;
 mod message;
 mod service;
 mod store;
+mod text_store;
 mod watch;
 
 use super::Kernel;

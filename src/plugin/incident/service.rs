@@ -1,6 +1,6 @@
 //! The procedures of incidents: `IncidentService`.
 
-use super::domain::{Incident, IncidentId, LINKS_MAX, Status, UPDATES_MAX, Update};
+use super::domain::{Incident, IncidentId, LINKS_MAX, Status, Update};
 use super::message;
 use super::store::Filter;
 use super::watch::Changes;
@@ -11,10 +11,10 @@ use crate::contract::{Change, Page};
 use crate::database::{Reader, Timestamp, Writer};
 use crate::error::{Error, Reply, Result, reply};
 use crate::plugin::Kernel;
-use crate::plugin::catalog::domain::{SystemId, must_have_room, parse_systems};
+use crate::plugin::catalog::domain::{SystemId, parse_systems};
+use crate::plugin::overview::{self, Overview};
 use crate::plugin::watch::Hub;
 use crate::proto::checkmate::incident::v1::{self as pb, incident_service_server::IncidentService};
-use std::collections::HashMap;
 use tonic::Request;
 
 /// The service.
@@ -44,7 +44,7 @@ impl IncidentService for Incidents {
             text: None,
             includes_resolved: status.is_some() || request.include_resolved(),
         };
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let found = page.whole(store.incidents(&page, &filter).await?, "listIncidents")?;
         reply(pb::GetIncidentsResponse { incidents: store.with_systems(found).await? })
     }
@@ -61,7 +61,7 @@ impl IncidentService for Incidents {
             text: request.text_contains.clone(),
             includes_resolved: request.include_resolved.unwrap_or(true),
         };
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let mut found = store.incidents(&page, &filter).await?;
         let next_page_token = self.kernel.pages.cut(&request, &page, &mut found);
         reply(pb::ListIncidentsResponse { incidents: store.with_systems(found).await?, next_page_token })
@@ -70,7 +70,7 @@ impl IncidentService for Incidents {
     async fn get_incident(&self, request: Request<pb::GetIncidentRequest>) -> Reply<pb::GetIncidentResponse> {
         let (_, request) = Call::open(request)?;
         let id = IncidentId::parse(&request.id)?;
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let found = store.incident(id).await?.ok_or_else(|| missing(id))?;
         let (updates, incident) = (store.updates(id).await?, store.with_its_systems(found).await?);
         reply(pb::GetIncidentResponse { incident: Some(message::detail(incident, updates)) })
@@ -81,10 +81,11 @@ impl IncidentService for Incidents {
         request: Request<pb::GetIncidentsForSystemRequest>,
     ) -> Reply<pb::GetIncidentsForSystemResponse> {
         let (_, request) = Call::open(request)?;
-        let mut store = self.kernel.database.reader().await?;
+        let mut store = self.kernel.database.snapshot().await?;
         let system = store.must_have_system(&request.system_id).await?.id;
-        let (_, incidents) = store.active_by_system(&[system]).await?;
-        reply(pb::GetIncidentsForSystemResponse { incidents })
+        let (page, filter) = (Page::all(), Filter { system: Some(system), ..Filter::active() });
+        let found = page.whole(store.incidents(&page, &filter).await?, "listIncidents")?;
+        reply(pb::GetIncidentsForSystemResponse { incidents: store.with_systems(found).await? })
     }
 
     async fn get_bulk_incidents_for_systems(
@@ -95,18 +96,11 @@ impl IncidentService for Incidents {
         let mut systems = parse_systems(&request.system_ids)?;
         systems.sort_unstable();
         systems.dedup();
-        let mut store = self.kernel.database.reader().await?;
-        let (rows, incidents) = store.active_by_system(&systems).await?;
-        let by_id: HashMap<&str, &pb::Incident> = incidents.iter().map(|one| (&*one.id, one)).collect();
-        let mut of: HashMap<SystemId, Vec<pb::Incident>> = HashMap::new();
-        for (system, incident) in rows {
-            of.entry(system).or_default().extend(by_id.get(&*incident.to_string()).map(|one| (*one).clone()));
-        }
-        let entry = |system: SystemId| pb::IncidentsOfSystem {
-            system_id: system.to_string(),
-            incidents: of.remove(&system).unwrap_or_default(),
-        };
-        reply(pb::GetBulkIncidentsForSystemsResponse { incidents: systems.into_iter().map(entry).collect() })
+        let mut store = self.kernel.database.snapshot().await?;
+        let rows = store.active_incidents(&systems, overview::EACH_MAX + 1).await?;
+        let overview = Overview::share(systems, rows);
+        let incidents = store.incidents_of(&overview.shown()).await?;
+        reply(message::overview(overview, incidents))
     }
 
     async fn create_incident(&self, request: Request<pb::CreateIncidentRequest>) -> Reply<pb::CreateIncidentResponse> {
@@ -141,6 +135,7 @@ impl IncidentService for Incidents {
         let found = store.hold_incident(&request.id, request.expected_updated_at.as_ref()).await?;
         let changed = found.edited((&request).into(), call.now);
         store.save_incident(&changed).await?;
+        store.index_text(&changed).await?;
         let systems = Change::of_list(request.update_mask.as_ref(), "system_ids", request.system_ids);
         if let Change::Set(systems) = systems {
             let systems = store.must_know_systems(&systems).await?;
@@ -222,26 +217,6 @@ impl Incidents {
 }
 
 impl Reader {
-    /// What is wrong with systems: which incidents each has, newest first, and those incidents, newest first.
-    async fn active_by_system(
-        &mut self,
-        systems: &[SystemId],
-    ) -> Result<(Vec<(SystemId, IncidentId)>, Vec<pb::Incident>)> {
-        let rows = self.active_incidents(systems, Page::UNPAGED_MAX + 1).await?;
-        if rows.len() > Page::UNPAGED_MAX {
-            let max = Page::UNPAGED_MAX;
-            return Err(Error::Refused(format!(
-                "There are more than {max}; ask for fewer systems, or use listIncidents"
-            )));
-        }
-        let mut ids: Vec<_> = rows.iter().map(|(_, incident)| *incident).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut found = Page::all().whole(self.incidents_of(&ids).await?, "listIncidents")?;
-        found.sort_by_key(|incident| std::cmp::Reverse((incident.created_at, incident.id)));
-        Ok((rows, self.with_systems(found).await?))
-    }
-
     pub(super) async fn with_systems(&mut self, found: Vec<Incident>) -> Result<Vec<pb::Incident>> {
         let ids: Vec<_> = found.iter().map(|incident| incident.id).collect();
         let links = self.links(&ids, LINKS_MAX + 1).await?;
@@ -276,7 +251,7 @@ impl Writer {
             Some(status) => found.with_status(status, update.created_at)?,
             None => found,
         };
-        must_have_room("The timeline", self.count_updates(changed.id).await?, UPDATES_MAX)?;
+        Incident::must_have_room(self.count_updates(changed.id).await?, update.status_change)?;
         self.append_update(update).await?;
         if update.status_change.is_some() {
             self.save_incident(&changed).await?;

@@ -36,7 +36,7 @@ impl Filter {
 }
 
 /// Before which incident a page starts: the newest come first.
-fn before(page: &Page) -> (Timestamp, Uuid) {
+pub(super) fn before(page: &Page) -> (Timestamp, Uuid) {
     let position = page.after.as_deref().and_then(|after| after.split_once(':'));
     let known = position.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), Uuid::try_parse(id).ok()?)));
     known.unwrap_or((Timestamp(i64::MAX), Uuid::max()))
@@ -51,6 +51,11 @@ impl Reader {
         let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
         let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
         let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
+        if let Some(text) = &filter.text
+            && let Some(places) = self.few_incidents(text).await?
+        {
+            return self.incidents_among(places, page, filter).await;
+        }
         if let Some(system) = filter.system {
             return self.incidents_touching(system, page, filter).await;
         }
@@ -139,30 +144,50 @@ impl Reader {
         let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
         let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
         let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
-        sql!(
+        if !filter.includes_resolved && filter.status.is_none() {
+            return sql!(
                 self,
                 fetch_all as Incident,
                 "select incident.id, incident.title, incident.description, incident.severity, incident.status,
                      incident.suppress_notifications, incident.created_by_kind, incident.created_by_id, incident.created_by_name,
                      incident.created_at, incident.updated_at, incident.resolved_at
                  from incident_system as link join incident on incident.id = link.incident_id
-                 where link.system_id = $10 and (link.created_at, link.incident_id) < ($1, $2)
-                   and ($3 is null or status = $3) and ($4 is null or severity = $4)
-                   and link.created_at >= $5 and link.created_at < $6
-                   and ($7 is null or search_text like coalesce($7, '') escape '!')
-                   and ($8 or link.is_active)
-                 order by link.created_at desc, link.incident_id desc limit $9",
+                 where link.system_id = $8 and link.is_active = true and (link.created_at, link.incident_id) < ($1, $2)
+                   and ($3 is null or severity = $3) and link.created_at >= $4 and link.created_at < $5
+                   and ($6 is null or search_text like coalesce($6, '') escape '!')
+                 order by link.created_at desc, link.incident_id desc limit $7",
                 at,
                 id,
-                filter.status,
                 filter.severity,
                 from,
                 before,
                 text,
-                filter.includes_resolved,
                 page.limit(),
                 system
-            )
+            );
+        }
+        sql!(
+            self,
+            fetch_all as Incident,
+            "select incident.id, incident.title, incident.description, incident.severity, incident.status,
+                 incident.suppress_notifications, incident.created_by_kind, incident.created_by_id, incident.created_by_name,
+                 incident.created_at, incident.updated_at, incident.resolved_at
+             from incident_system as link join incident on incident.id = link.incident_id
+             where link.system_id = $9 and (link.created_at, link.incident_id) < ($1, $2)
+               and ($3 is null or status = $3) and ($4 is null or severity = $4)
+               and link.created_at >= $5 and link.created_at < $6
+               and ($7 is null or search_text like coalesce($7, '') escape '!')
+             order by link.created_at desc, link.incident_id desc limit $8",
+            at,
+            id,
+            filter.status,
+            filter.severity,
+            from,
+            before,
+            text,
+            page.limit(),
+            system
+        )
     }
 
     pub(super) async fn incident(&mut self, id: IncidentId) -> Result<Option<Incident>> {
@@ -176,26 +201,32 @@ impl Reader {
         )
     }
 
-    /// What is wrong with these systems, newest first; a system and an incident of it in each row.
+    /// What is wrong with these systems, so much of each: a system and an incident of it in each row, newest first.
     pub(super) async fn active_incidents(
         &mut self,
         systems: &[SystemId],
-        limit: usize,
+        each: usize,
     ) -> Result<Vec<(SystemId, IncidentId)>> {
         sql!(
             self,
             fetch_all as (SystemId, IncidentId),
             {
-                sqlite: "select system_id, incident_id from incident_system
-                         where system_id in (select unhex(value) from json_each($1)) and is_active = true
-                         order by system_id, created_at desc, incident_id desc limit $2",
-                postgres: "select system_id, incident_id from incident_system
-                           where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                             and is_active = true
-                           order by system_id, created_at desc, incident_id desc limit $2",
+                sqlite: "select system_id, incident_id from (
+                             select system_id, incident_id, row_number() over (
+                                 partition by system_id order by created_at desc, incident_id desc) as turn
+                             from incident_system
+                             where system_id in (select unhex(value) from json_each($1)) and is_active = true) as ranked
+                         where turn <= $2 order by system_id, turn",
+                postgres: "select system_id, incident_id from (
+                               select system_id, incident_id, row_number() over (
+                                   partition by system_id order by created_at desc, incident_id desc) as turn
+                               from incident_system
+                               where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
+                                 and is_active = true) as ranked
+                           where turn <= $2 order by system_id, turn",
             },
             hex(systems.iter().map(|system| system.0)),
-            i64::try_from(limit).unwrap_or(i64::MAX)
+            i64::try_from(each).unwrap_or(i64::MAX)
         )
     }
 
@@ -286,14 +317,21 @@ impl Writer {
         )
     }
 
-    pub(super) async fn insert_incident(&mut self, new: &Incident) -> Result<u64> {
+    pub(super) async fn insert_incident(&mut self, new: &Incident) -> Result<()> {
         sql!(
             self,
             execute,
-            "insert into incident
-                 (id, title, description, search_text, severity, status, is_active, suppress_notifications,
-                  created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            {
+                sqlite: "insert into incident
+                             (id, title, description, search_text, severity, status, is_active, suppress_notifications,
+                              created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at, place)
+                         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                                 (select coalesce(max(place), 0) + 1 from incident))",
+                postgres: "insert into incident
+                               (id, title, description, search_text, severity, status, is_active, suppress_notifications,
+                                created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at)
+                           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            },
             new.id,
             &new.title,
             &new.description,
@@ -308,7 +346,9 @@ impl Writer {
             new.created_at,
             new.updated_at,
             new.resolved_at
-        )
+        )?;
+        self.index_text(new).await?;
+        Ok(())
     }
 
     pub(super) async fn save_incident(&mut self, changed: &Incident) -> Result<u64> {
@@ -385,6 +425,59 @@ impl Writer {
 
     /// Its timeline and links go with it.
     pub(super) async fn delete_incident(&mut self, id: IncidentId) -> Result<u64> {
+        self.forget_text(id).await?;
         sql!(self, execute, "delete from incident where id = $1", id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::actor::{Actor, ActorKind};
+    use crate::database::{Database, Location};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn an_incident_suppresses_until_it_is_resolved_and_only_if_it_is_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let database = Database::connect(&Location::parse(&url).unwrap(), 2, Duration::ZERO).await.unwrap();
+        database.migrate().await.unwrap();
+        let (mut store, system) = (database.writer().await.unwrap(), SystemId(Uuid::from_u128(1)));
+        let added: Result<u64> = sql!(
+            store,
+            execute,
+            "insert into catalog_system (id, name, name_folded, metadata, created_at, updated_at)
+             values ($1, 'web', 'web', '{}', 0, 0)",
+            system
+        );
+        added.unwrap();
+        let mut incident = Incident {
+            id: IncidentId(Uuid::from_u128(2)),
+            title: "t".into(),
+            description: None,
+            severity: Severity::Minor,
+            status: Status::Investigating,
+            suppress_notifications: false,
+            created_by: Actor { kind: ActorKind::Server, id: "server".into(), name: "a test".into() },
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            resolved_at: None,
+        };
+        store.insert_incident(&incident).await.unwrap();
+        store.link(&incident, &[system]).await.unwrap();
+        let steps = [
+            (Status::Investigating, false, false),
+            (Status::Investigating, true, true),
+            (Status::Resolved, true, false),
+            (Status::Fixing, true, true),
+            (Status::Fixing, false, false),
+        ];
+        for (status, suppresses, expected) in steps {
+            (incident.status, incident.suppress_notifications) = (status, suppresses);
+            store.save_incident(&incident).await.unwrap();
+            store.save_activity(&incident).await.unwrap();
+            assert_eq!(store.has_suppressing_incident(system).await.unwrap(), expected, "{status:?} {suppresses}");
+        }
     }
 }
