@@ -114,8 +114,8 @@ impl Writer {
         )
     }
 
-    /// Links the windows of a series from an occurrence on to the systems of the series.
-    pub(super) async fn link_occurrences(&mut self, series: SeriesId, from: Timestamp) -> Result<u64> {
+    /// Links the windows of a series from one occurrence to another to the systems of the series.
+    pub(super) async fn link_occurrences(&mut self, series: SeriesId, from: Timestamp, to: Timestamp) -> Result<u64> {
         sql!(
             self,
             execute,
@@ -123,10 +123,12 @@ impl Writer {
              select maintenance.id, touched.system_id, $3, maintenance.start_at, maintenance.end_at, maintenance.series_id
              from maintenance join maintenance_series_system as touched on touched.series_id = maintenance.series_id
              where maintenance.series_id = $1 and maintenance.occurrence_start >= $2
+               and maintenance.occurrence_start <= $4
              on conflict do nothing",
             series,
             from,
-            true
+            true,
+            to
         )
     }
 
