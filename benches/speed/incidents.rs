@@ -20,18 +20,19 @@ const ASKED: usize = 200;
 
 /// Puts them into a database that has the systems: two systems each, one in 97 not resolved, evenly over the systems.
 pub async fn fill(url: &str) -> Result<()> {
-    const STATEMENTS: [&str; 3] = [
+    const STATEMENTS: [&str; 4] = [
         "with recursive place(n) as (select 0 union all select n + 1 from place where n < 99999)
          insert into incident
              (id, title, description, search_text, severity, status, is_active, suppress_notifications,
-              created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at)
+              created_by_kind, created_by_id, created_by_name, created_at, updated_at, resolved_at, place)
          select unhex(printf('019b8ea57618700080050000%08x', n)), 'payments fail ' || n, 'Cards are declined',
                 'payments fail ' || n || char(10) || 'cards are declined',
                 case n % 10 when 0 then 'critical' when 1 then 'major' else 'minor' end,
                 case when n % 97 then 'resolved' else 'fixing' end, n % 97 = 0, n % 7 = 0,
                 'application', 'load', 'load', 1767624767000000 + n * 1000000, 1767624767000000 + n * 1000000,
-                case when n % 97 then 1767624767000000 + n * 1000000 + 600000000 end
+                case when n % 97 then 1767624767000000 + n * 1000000 + 600000000 end, n + 1
          from place",
+        "insert into incident_text (rowid, search_text) select place, search_text from incident",
         "insert into incident_system (incident_id, system_id, is_active, created_at)
          select incident.id, system.id, incident.is_active, incident.created_at
          from (select id, is_active, created_at, row_number() over (order by id) - 1 as n from incident) as incident
@@ -73,6 +74,8 @@ pub async fn measure(address: SocketAddr, key: &str) -> Result<Vec<(&'static str
                         "textContains": "DECLINED"})),
         ),
         ("page of 50 by a text that one has", page(json!({"textContains": "fail 4711"}))),
+        ("page of 50 by a text that nobody has", page(json!({"textContains": "no such thing"}))),
+        ("page of 50 by a text that 100 have", page(json!({"textContains": "fail 471"}))),
         ("what is wrong, all of it", json!({"getIncidents": {}})),
         ("bulk of 200 systems", json!({"getBulkIncidentsForSystems": {"systemIds": some}})),
     ];
@@ -84,7 +87,11 @@ pub async fn measure(address: SocketAddr, key: &str) -> Result<Vec<(&'static str
             let asked = Instant::now();
             let (_, body) = load::once(address, &ask).await?;
             times.push(asked.elapsed().as_secs_f64() * 1e3);
-            ensure!(body.len() > 200, "{name}: hardly an answer: {}", String::from_utf8_lossy(&body));
+            ensure!(
+                body.len() > 200 || name.ends_with("nobody has"),
+                "{name}: hardly an answer: {}",
+                String::from_utf8_lossy(&body)
+            );
         }
         times.sort_by(f64::total_cmp);
         let at = |part: usize| times.get(ASKED * part / 100).copied().context("a time");
