@@ -63,6 +63,7 @@ impl Served {
             private_contract: false,
             bootstrap: true,
             instance_key: Some("ab".repeat(32).into()),
+            old_instance_keys: vec![],
             limits: Limits { request_s: 120, ..Limits::default() },
             probes: checkmate::probe::Policy::default(),
         };
