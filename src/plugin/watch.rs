@@ -96,13 +96,14 @@ pub struct Reading<R> {
     bytes: usize,
 }
 
-impl<R: prost::Message> Reading<R> {
+impl<R> Default for Reading<R> {
     /// Nothing is read yet.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { resources: vec![], bytes: 0 }
     }
+}
 
+impl<R: prost::Message> Reading<R> {
     /// Takes a page in; refuses when it becomes too much to be kept.
     pub fn take_in(&mut self, page: impl Iterator<Item = (String, R)>) -> Result<()> {
         for (id, resource) in page {

@@ -18,7 +18,7 @@ impl Watched for Changes {
     type Message = pb::WatchIncidentsResponse;
 
     async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Incident)>> {
-        let (mut page, mut all) = (Page { after: None, size: STATE_PAGE }, Reading::new());
+        let (mut page, mut all) = (Page { after: None, size: STATE_PAGE }, Reading::default());
         loop {
             let mut found = store.incidents(&page, &Filter::active()).await?;
             let is_last = found.len() <= page.size;

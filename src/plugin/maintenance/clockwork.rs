@@ -70,12 +70,11 @@ async fn extend(kernel: &Kernel, now: Timestamp) -> Result<bool> {
     let call = by_clock(now);
     let windows = store.make_windows(kernel, &series, &plan, now).await?;
     let mut done: Vec<_> = windows.iter().map(|window| call.did("maintenance.scheduled", window.id)).collect();
-    match done.pop() {
-        Some(last) => store.all_done(kernel, done, last).await?,
-        None => {
-            store.forget_series(series.id).await?;
-            store.commit_unseen("a look ahead that found nothing").await?;
-        }
+    if let Some(last) = done.pop() {
+        store.all_done(kernel, done, last).await?;
+    } else {
+        store.forget_series(series.id).await?;
+        store.commit_unseen("a look ahead that found nothing").await?;
     }
     Ok(true)
 }

@@ -64,42 +64,7 @@ impl Reader {
                 text,
                 page.limit()
             ),
-            Some(Status::InProgress) => sql!(
-                self,
-                fetch_all as Maintenance,
-                "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                 created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                 from (
-                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                     from (
-                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                         from maintenance
-                         where status = 'in_progress' and (start_at, id) < ($1, $2) and end_at > $3
-                           and start_at < $4 and end_at > $5
-                           and ($6 is null or search_text like coalesce($6, '') escape '!')
-                         order by start_at desc, id desc limit $7) as started
-                     union all
-                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                     from (
-                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
-                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
-                         from maintenance
-                         where status = 'scheduled' and (start_at, id) < ($1, $2) and start_at <= $3 and end_at > $3
-                           and start_at < $4 and end_at > $5
-                           and ($6 is null or search_text like coalesce($6, '') escape '!')
-                         order by start_at desc, id desc limit $7) as due) as running
-                 order by start_at desc, id desc limit $7",
-                at,
-                id,
-                filter.now,
-                starts_before,
-                ends_after,
-                text,
-                page.limit()
-            ),
+            Some(Status::InProgress) => self.running_maintenances(page, filter).await,
             Some(Status::Cancelled) => sql!(
                 self,
                 fetch_all as Maintenance,
@@ -143,6 +108,49 @@ impl Reader {
                 page.limit()
             ),
         }
+    }
+
+    /// Those in progress, by hand or by the clock.
+    async fn running_maintenances(&mut self, page: &Page, filter: &Filter) -> Result<Vec<Maintenance>> {
+        let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
+        let starts_before = filter.starts_before.unwrap_or(Timestamp(i64::MAX));
+        let ends_after = filter.ends_after.unwrap_or(Timestamp(i64::MIN));
+        sql!(
+                self,
+                fetch_all as Maintenance,
+                "select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                 created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                 from (
+                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                     from (
+                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                         from maintenance
+                         where status = 'in_progress' and (start_at, id) < ($1, $2) and end_at > $3
+                           and start_at < $4 and end_at > $5
+                           and ($6 is null or search_text like coalesce($6, '') escape '!')
+                         order by start_at desc, id desc limit $7) as started
+                     union all
+                     select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                     created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                     from (
+                         select id, title, description, status, suppress_notifications, start_at, end_at, series_id, occurrence_start,
+                         created_by_kind, created_by_id, created_by_name, created_at, updated_at
+                         from maintenance
+                         where status = 'scheduled' and (start_at, id) < ($1, $2) and start_at <= $3 and end_at > $3
+                           and start_at < $4 and end_at > $5
+                           and ($6 is null or search_text like coalesce($6, '') escape '!')
+                         order by start_at desc, id desc limit $7) as due) as running
+                 order by start_at desc, id desc limit $7",
+                at,
+                id,
+                filter.now,
+                starts_before,
+                ends_after,
+                text,
+                page.limit()
+            )
     }
 
     /// Those that are written with a status, the earliest start first, behind one of them.

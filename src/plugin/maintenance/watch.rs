@@ -21,7 +21,7 @@ impl Watched for Changes {
 
     /// The earliest start first, what is in progress before what is planned.
     async fn current(store: &mut Reader, _: Timestamp) -> Result<Vec<(String, pb::Maintenance)>> {
-        let mut all = Reading::new();
+        let mut all = Reading::default();
         for status in [Status::InProgress, Status::Scheduled] {
             let mut behind = (Timestamp(i64::MIN), Uuid::nil());
             loop {
