@@ -63,7 +63,7 @@ impl Difference {
     /// Runs that were not healthy.
     pub fn not_healthy(&self) -> f64 {
         let runs = self.0.iter().filter(|(name, _)| name.starts_with("checkmate_check_runs_total{"));
-        runs.filter(|(name, _)| !name.contains("\"healthy\"")).map(|(_, count)| count).sum()
+        runs.filter(|(name, _)| !name.contains("\"healthy\"")).fold(0.0, |all, (_, count)| all + count)
     }
 
     /// What was left out, for whatever reason.

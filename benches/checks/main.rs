@@ -109,7 +109,7 @@ impl Bench {
 
     async fn steady(&self, name: &str, count: usize, is_tls: bool) -> Result<()> {
         let (count, (warm, time)) = (self.size(count), self.times());
-        let target = Target::start(is_tls).await?;
+        let target = Target::start(is_tls)?;
         let checks = Checks { count, interval_s: 30, target: target.urls() };
         let database = format!("{name}.db");
         let idle = self.place(&database, &target, &checks).await?;
@@ -153,7 +153,7 @@ impl Bench {
 
     async fn restart(&self, count: usize) -> Result<()> {
         const SECONDS: usize = 20;
-        let (count, target) = (self.size(count), Target::start(false).await?);
+        let (count, target) = (self.size(count), Target::start(false)?);
         let checks = Checks { count, interval_s: 30, target: target.urls() };
         self.place("restart.db", &target, &checks).await?;
         let server = self.server("restart.db", &target)?;
@@ -169,7 +169,7 @@ impl Bench {
         let first = arrivals.first().context("nothing arrived")?;
         let mut each = vec![0_u32; seconds];
         for at in &arrivals {
-            if let Some(one) = each.get_mut((*at - *first).as_secs() as usize) {
+            if let Some(one) = each.get_mut(at.saturating_sub(*first).as_secs() as usize) {
                 *one += 1;
             }
         }

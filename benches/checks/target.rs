@@ -33,7 +33,7 @@ struct Seen {
 }
 
 impl Target {
-    pub async fn start(is_tls: bool) -> Result<Self> {
+    pub fn start(is_tls: bool) -> Result<Self> {
         let (authority, config) = identity()?;
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
@@ -94,11 +94,10 @@ async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, seen: Arc<Seen>
 }
 
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
-    let (mut heard, mut length) = ([0; 2_048], 0);
-    while !heard[..length].ends_with(b"\r\n\r\n") {
-        match stream.read(&mut heard[length..]).await? {
-            0 => return Ok(()),
-            more => length += more,
+    let mut heard = Vec::with_capacity(2_048);
+    while !heard.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut heard).await? == 0 {
+            return Ok(());
         }
     }
     stream.write_all(ANSWER).await?;

@@ -24,8 +24,8 @@ async fn echo() -> u16 {
                 while let Ok(length @ 1..) = stream.read(&mut heard).await {
                     let text = heard[..length].to_vec();
                     let is_http = text.windows(6).any(|part| part == b"HTTP/1");
-                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-                    let said = if is_http { [head.into_bytes(), text].concat() } else { text };
+                    let status = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                    let said = if is_http { [status.into_bytes(), text].concat() } else { text };
                     if stream.write_all(&said).await.is_err() {
                         return;
                     }
@@ -246,10 +246,11 @@ impl Canaries<'_> {
 
 /// Whether settings fill a place.
 fn fills(config: &Value, place: &str) -> bool {
-    place.split('/').skip(1).try_fold(config, |at, step| match step {
+    let found = place.split('/').skip(1).try_fold(config, |at, step| match step {
         "*" => at.as_object()?.values().next(),
         name => at.get(name),
-    }) != None
+    });
+    found.is_some()
 }
 
 /// `Server` and `Caller` search every answer, the log at every level, the metrics, and the files of the database.

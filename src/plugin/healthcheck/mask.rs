@@ -245,7 +245,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
 fn cores(bytes: &[u8]) -> Vec<Zeroizing<String>> {
     let mut cores = vec![];
     for before in 0..3 {
-        let padded = Zeroizing::new([&[0; 2][..before], bytes, &[0; 2]].concat());
+        let padded = Zeroizing::new([&vec![0; before], bytes, &[0; 2]].concat());
         let (from, to) = ((before * 8).div_ceil(6), (before + bytes.len()) * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let text = Zeroizing::new(engine.encode(padded.as_slice()));
