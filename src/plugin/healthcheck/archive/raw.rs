@@ -7,8 +7,8 @@ use super::store::{Hot, Owner, Piece};
 use super::tally::Tally;
 use crate::database::{Reader, Timestamp};
 use crate::error::{Error, Result};
-use crate::plugin::healthcheck::domain::RunKind;
 use crate::plugin::healthcheck::HEARTBEAT;
+use crate::plugin::healthcheck::domain::RunKind;
 use std::collections::BTreeMap;
 
 /// What the runs of some time are made of.
