@@ -38,14 +38,14 @@ impl Reader {
             self,
             fetch_all as Window,
             {
-                sqlite: "select link.system_id, status, maintenance.start_at, end_at, updated_at from maintenance_system as link
+                sqlite: "select link.system_id, maintenance.status, maintenance.start_at, maintenance.end_at, maintenance.updated_at from maintenance_system as link
                          join maintenance on maintenance.id = link.maintenance_id
-                         where link.system_id in (select unhex(value) from json_each($1)) and maintenance.start_at < $3 and end_at > $2
+                         where link.system_id in (select unhex(value) from json_each($1)) and link.start_at < $3 and maintenance.end_at > $2
                          order by maintenance.start_at",
-                postgres: "select link.system_id, status, maintenance.start_at, end_at, updated_at from maintenance_system as link
+                postgres: "select link.system_id, maintenance.status, maintenance.start_at, maintenance.end_at, maintenance.updated_at from maintenance_system as link
                            join maintenance on maintenance.id = link.maintenance_id
                            where link.system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                             and maintenance.start_at < $3 and end_at > $2
+                             and link.start_at < $3 and maintenance.end_at > $2
                            order by maintenance.start_at",
             },
             hex(systems.iter().map(|system| system.0)),
