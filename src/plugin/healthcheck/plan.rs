@@ -82,12 +82,14 @@ impl Plan {
         kind: &'static Kind,
         settings: &Value,
         secrets: &Secrets,
-        assertions: Vec<Assertion>,
+        mut assertions: Vec<Assertion>,
         pace: Pace,
     ) -> Result<Self, Vec<Fault>> {
+        // Tens of thousands of plans are held for as long as the server runs: none of them has room to spare.
+        assertions.shrink_to_fit();
         let below = |fault: Fault| Fault { path: join("config", &fault.path), message: fault.message };
         let prepared = (kind.prepare)(settings);
-        let (mut ready, mut faults) = (vec![], vec![]);
+        let (mut ready, mut faults) = (Vec::with_capacity(assertions.len()), vec![]);
         for (index, one) in assertions.iter().enumerate() {
             let of_this = |fault: Fault| Fault { path: join(&format!("assertions[{index}]"), &fault.path), ..fault };
             match one.prepare(&kind.schemas().findings) {

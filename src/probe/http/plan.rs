@@ -176,7 +176,9 @@ fn proxy(text: &str) -> Result<Proxy, &'static str> {
 
 /// What others may see, and what not.
 fn headers(settings: &Http, faults: &mut Vec<Fault>) -> (HeaderMap, HeaderMap) {
-    let (mut open, mut secret) = (HeaderMap::new(), HeaderMap::new());
+    // Left to itself the map makes room for six.
+    let mut open = HeaderMap::with_capacity(settings.headers.len() + 2);
+    let mut secret = HeaderMap::new();
     let agent = settings.user_agent.as_deref().unwrap_or(concat!("Checkmate/", env!("CARGO_PKG_VERSION")));
     match HeaderValue::from_str(agent) {
         Ok(agent) => drop(open.insert(header::USER_AGENT, agent)),
