@@ -212,3 +212,15 @@ impl Decoder for DynamicCodec {
         DynamicMessage::decode(self.0.clone(), buffer).map(Some).map_err(|why| Status::internal(why.to_string()))
     }
 }
+
+/// A value that a field takes.
+pub fn good(field: &FieldDescriptor) -> Value {
+    match field.kind() {
+        Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp" => "2026-01-01T00:00:00Z".into(),
+        Kind::Enum(names) => {
+            let (zero, one) = (names.get_value(0).unwrap(), names.get_value(1).unwrap());
+            one.name().trim_start_matches(zero.name().trim_end_matches("UNSPECIFIED")).to_lowercase().into()
+        }
+        _ => "x".into(),
+    }
+}

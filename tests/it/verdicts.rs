@@ -166,18 +166,6 @@ impl Rules {
 /// A value at a limit or beyond it, and what is said beyond.
 type Probe = (Value, Option<String>);
 
-/// A value that a field takes.
-fn good(field: &FieldDescriptor) -> Value {
-    match field.kind() {
-        Kind::Message(message) if message.full_name() == "google.protobuf.Timestamp" => "2026-01-01T00:00:00Z".into(),
-        Kind::Enum(names) => {
-            let (zero, one) = (names.get_value(0).unwrap(), names.get_value(1).unwrap());
-            one.name().trim_start_matches(zero.name().trim_end_matches("UNSPECIFIED")).to_lowercase().into()
-        }
-        _ => "x".into(),
-    }
-}
-
 /// Values at every limit of a field, and one step beyond each.
 fn probes(field: &FieldDescriptor) -> Vec<Probe> {
     let (rules, mut probes) = (Rules::of(field), vec![]);
@@ -194,7 +182,7 @@ fn probes(field: &FieldDescriptor) -> Vec<Probe> {
         // Only so many violations are told: the items themselves have none.
         let item = field.kind().as_message().map_or(json!("x"), |inner| {
             let required = inner.fields().filter(|field| Rules::of(field).required);
-            required.map(|field| (field.json_name().to_owned(), good(&field))).collect()
+            required.map(|field| (field.json_name().to_owned(), dynamic::good(&field))).collect()
         });
         probes.push((vec![item.clone(); most].into(), None));
         probes.push((vec![item; most + 1].into(), Some(say)));
