@@ -4,7 +4,7 @@ use super::domain::{CheckId, Health, RunId, RunKind};
 use super::plan::Looked;
 use super::recorder::{Finished, Stored, record};
 use super::run_store::Run;
-use super::runs::{Wanted, place};
+use super::runs::{Place, Wanted, place};
 use super::service::{Healthchecks, missing, wrong};
 use super::state::Thresholds;
 use super::{HEARTBEAT, message, push, settings, status, wanted};
@@ -35,8 +35,15 @@ const WANTED_MAX: usize = 100;
 /// A page of runs with what was found ends early at this many bytes of it, as other pages do.
 const DETAIL_BYTES_MAX: usize = Page::BYTES_MAX;
 
-/// A page, how many there are in all, and where the next one starts.
-pub(super) type Found = (Vec<Run>, Option<i64>, Option<String>);
+/// A page of runs.
+pub(super) struct Found {
+    pub(super) runs: Vec<Run>,
+    /// How many there are in all, or at least.
+    pub(super) total: i64,
+    pub(super) total_incomplete: bool,
+    /// Where the next page starts.
+    pub(super) next_page_token: Option<String>,
+}
 
 /// Which part of the history is wanted.
 pub(super) trait Asked: Paged {
@@ -85,9 +92,14 @@ impl Healthchecks {
             page.fit(DETAIL_BYTES_MAX);
         }
         let total = store.total(&wanted, numbers.as_deref()).await?;
-        let next =
-            page.next.map(|(at, association)| self.kernel.pages.token(request, &format!("{}.{association}", at.0)));
-        Ok((page.runs, total, next))
+        let seen = i64::try_from(wanted.skip + page.runs.len()).unwrap_or(i64::MAX);
+        let token = |(at, association): Place| self.kernel.pages.token(request, &format!("{}.{association}", at.0));
+        Ok(Found {
+            runs: page.runs,
+            total: total.unwrap_or(seen),
+            total_incomplete: total.is_none(),
+            next_page_token: page.next.map(token),
+        })
     }
 
     pub(super) async fn status(&self, system: &str, now: Timestamp) -> Result<pb::SystemHealthStatus> {

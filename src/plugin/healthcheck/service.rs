@@ -1,6 +1,7 @@
 //! The procedures of the contract, each a few lines: what is behind them stands in the modules beside this one.
 
 use super::domain::{CheckId, RunId};
+use super::history::Found;
 use super::message;
 use super::past::{Asked, Chart, detailed};
 use super::plan::issues;
@@ -197,8 +198,9 @@ impl HealthcheckService for Healthchecks {
 
     async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Reply<pb::GetHistoryResponse> {
         let (_, request) = Call::open(request)?;
-        let (runs, total, next_page_token) = self.history(&request, false).await?;
-        reply(pb::GetHistoryResponse { runs: runs.iter().map(message::run).collect(), total, next_page_token })
+        let Found { runs, total, total_incomplete, next_page_token } = self.history(&request, false).await?;
+        let runs = runs.iter().map(message::run).collect();
+        reply(pb::GetHistoryResponse { runs, total, total_incomplete, next_page_token })
     }
 
     async fn get_detailed_history(
@@ -206,9 +208,9 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetDetailedHistoryRequest>,
     ) -> Reply<pb::GetDetailedHistoryResponse> {
         let (_, request) = Call::open(request)?;
-        let (runs, total, next_page_token) = self.history(&request, true).await?;
+        let Found { runs, total, total_incomplete, next_page_token } = self.history(&request, true).await?;
         let runs = runs.iter().map(message::run_detail).collect();
-        reply(pb::GetDetailedHistoryResponse { runs, total, next_page_token })
+        reply(pb::GetDetailedHistoryResponse { runs, total, total_incomplete, next_page_token })
     }
 
     async fn get_run_by_id(&self, request: Request<pb::GetRunByIdRequest>) -> Reply<pb::GetRunByIdResponse> {
