@@ -9,6 +9,9 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
     unreachable_pub,
     dead_code,
     reason = "a program that prints figures, whose other files are its own, and some of which it shares"

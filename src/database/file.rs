@@ -67,7 +67,7 @@ async fn look(path: &Path) -> Result<Found, sqlx::Error> {
             let (result,): (String,) = sqlx::query_as("pragma quick_check(1)").fetch_one(&mut connection).await?;
             if result == "ok" { Found::Ours } else { Found::Damaged(result) }
         }
-        other => other,
+        other @ (Found::Foreign | Found::Unfit(_) | Found::Damaged(_)) => other,
     };
     connection.close().await?;
     Ok(found)

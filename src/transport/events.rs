@@ -108,13 +108,13 @@ fn resumed<'v>(input: Value<'v>, headers: &HeaderMap) -> Result<Value<'v>> {
 impl Form {
     fn wanted(headers: &HeaderMap) -> Self {
         let kinds = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let kinds =
+        let mut kinds =
             kinds.flat_map(|text| text.split(',')).map(|kind| kind.split(';').next().unwrap_or_default().trim());
         let form = |kind: &str| {
             let is = |form: &Self| kind.eq_ignore_ascii_case(form.content_type());
             [Self::Events, Self::Lines, Self::Table].into_iter().find(is)
         };
-        kinds.filter_map(form).next().unwrap_or(Self::Events)
+        kinds.find_map(form).unwrap_or(Self::Events)
     }
 
     fn content_type(self) -> &'static str {

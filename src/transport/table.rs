@@ -32,7 +32,9 @@ fn write(lines: &mut String, cells: impl Iterator<Item = String>) {
             lines.push(',');
         }
         if cell.contains([',', '"', '\r', '\n']) {
-            lines.push_str(&format!("\"{}\"", cell.replace('"', "\"\"")));
+            lines.push('"');
+            lines.push_str(&cell.replace('"', "\"\""));
+            lines.push('"');
         } else {
             lines.push_str(&cell);
         }

@@ -1,5 +1,14 @@
 //! The history of runs: what is told of it, from which of its forms, and for how long it is kept.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::too_many_lines,
+    reason = "figures of tests are small, and a test tells one story"
+)]
+
 use crate::history_model::{Chance, NOW, idle_check, micros, text};
 use crate::server::{Answer, Caller, Server};
 use crate::stream::{Stream, WAYS};

@@ -2,6 +2,15 @@
 //!
 //! `cargo test --test it killed_two_hundred_times -- --ignored --nocapture` does it at length.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::too_many_lines,
+    reason = "figures of tests are small, and a test tells one story"
+)]
+
 use crate::history_model::{Chance, micros, text};
 use crate::server::{Caller, database_url};
 use serde_json::{Value, json};

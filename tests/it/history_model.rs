@@ -1,6 +1,15 @@
 //! The history against a naive model: random runs, late ones and duplicates, the clock moved on, restarts and retention;
 //! whatever is asked, whenever, the answer is the one that a list of all runs gives.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::too_many_lines,
+    reason = "figures of tests are small, and a test tells one story"
+)]
+
 use crate::server::{Caller, Server};
 use checkmate::database::Timestamp;
 use serde_json::{Value, json};

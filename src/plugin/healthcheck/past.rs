@@ -63,10 +63,9 @@ impl Asked<'_> {
         };
         let step_us = match self.bucket_size {
             pb::BucketSize::Unspecified => None,
-            pb::BucketSize::Hourly => Some(HOUR_US),
             pb::BucketSize::Daily => Some(DAY_US),
             pb::BucketSize::Auto if to.0 - from.0 > AUTO_HOURS_MAX_US => Some(DAY_US),
-            pb::BucketSize::Auto => Some(HOUR_US),
+            pb::BucketSize::Hourly | pb::BucketSize::Auto => Some(HOUR_US),
         };
         if step_us.is_some_and(|step| (to.0 - from.0) / step >= BUCKETS_MAX) {
             return Err(wrong("bucketSize", &format!("Makes more than {BUCKETS_MAX} buckets")));
@@ -280,7 +279,7 @@ impl Chart {
 }
 
 /// A bucket with the numbers that runs found.
-pub(super) fn detailed(bucket: pb::HistoryBucket, tally: &Tally) -> pb::DetailedHistoryBucket {
+pub(super) fn detailed(bucket: &pb::HistoryBucket, tally: &Tally) -> pb::DetailedHistoryBucket {
     let figure = |figure: &Figure| json!({"count": figure.count, "min": figure.min, "max": figure.max, "mean": figure.mean, "last": figure.last});
     let found: serde_json::Map<_, _> = tally.figures.iter().map(|(field, one)| (field.clone(), figure(one))).collect();
     pb::DetailedHistoryBucket {

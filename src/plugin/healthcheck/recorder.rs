@@ -97,7 +97,7 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
         return Ok(vec![]);
     }
     let call = Call::by_server(PLUGIN, "runs health checks", now);
-    let (mut changed, mut changes) = (BTreeSet::new(), vec![]);
+    let (mut changed, mut moves) = (BTreeSet::new(), vec![]);
     let mut incidents = vec![];
     let mut saved = HashMap::new();
     for one in &finished {
@@ -118,13 +118,13 @@ pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, 
         if was != state.as_of(one.scheduled_at, grace) {
             changed.insert(judged.system_id);
         }
-        changes.extend(status_changes(one, silent_since, was, &state));
+        moves.extend(status_changes(one, silent_since, was, &state));
         incidents.extend(store.follow_with_incident(kernel, &call, judged, one, &mut state).await?);
         states.insert(one.association, state.clone());
         saved.insert(one.association, state);
     }
     store.save_states(&saved).await?;
-    store.insert_status_changes(&changes).await?;
+    store.insert_status_changes(&moves).await?;
     let reported = finished.iter().filter(|one| one.kind == RunKind::Reported);
     store.save_reports(&reported.map(|one| (one.association, one.scheduled_at)).collect::<Vec<_>>()).await?;
     for did in incidents {

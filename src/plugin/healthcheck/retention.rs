@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// In days; the defaults and bounds are those of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the unit comes last")]
 pub(super) struct Retention {
     /// Single runs.
     pub(super) raw_days: i64,

@@ -221,11 +221,7 @@ impl Reader {
                 window.extend(chunk.runs()?);
             }
             reading.take(window);
-            if oldest_first {
-                low = to
-            } else {
-                high = from
-            }
+            (low, high) = if oldest_first { (to, high) } else { (low, from) };
             width = (width * 2).min(stride);
         }
         Ok(None)

@@ -14,6 +14,9 @@ const SECOND_US: i64 = 1_000_000;
 const STEPS_S: [i64; 20] =
     [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 14_400, 21_600, 28_800, 43_200, 86_400];
 
+/// Ten buckets of these are longer than any time that can be told.
+const DAYS_MAX: i64 = 1_000_000;
+
 /// A chart is made from at most so many single runs: they take some 30 MB; beyond it hours do.
 pub(super) const RAW_RUNS_MAX: i64 = 500_000;
 
@@ -52,7 +55,7 @@ impl Wanted {
         let (from, to) = self.span;
         let fits = |step: &i64| to.0.saturating_sub(1).div_euclid(*step) - from.0.div_euclid(*step) < self.points;
         let short = STEPS_S.iter().map(|seconds| seconds * SECOND_US).filter(|step| *step >= least_us).find(fits);
-        let days = || (1..).map(|days| days * DAY_US).find(fits).unwrap_or(DAY_US);
+        let days = || (1..DAYS_MAX).map(|days| days * DAY_US).find(fits).unwrap_or(DAYS_MAX * DAY_US);
         short.unwrap_or_else(days)
     }
 
@@ -148,7 +151,9 @@ impl Edges {
     /// Adds to the bucket that a time is in.
     pub(super) fn merge(&self, buckets: &mut [Tally], at: Timestamp, tally: &Tally) {
         let bucket = usize::try_from(self.bucket_of(at)).ok().and_then(|place| buckets.get_mut(place));
-        bucket.into_iter().for_each(|bucket| bucket.merge(tally));
+        if let Some(bucket) = bucket {
+            bucket.merge(tally);
+        }
     }
 
     /// From when until when tallies of days are read, and until when those of hours behind them.

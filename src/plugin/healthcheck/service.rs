@@ -262,7 +262,7 @@ impl HealthcheckService for Healthchecks {
         };
         let chart = self.chart(&call, &asked).await?;
         reply(pb::GetDetailedAggregatedHistoryResponse {
-            buckets: chart.buckets().map(|(bucket, tally)| detailed(bucket, tally)).collect(),
+            buckets: chart.buckets().map(|(bucket, tally)| detailed(&bucket, tally)).collect(),
             bucket_interval_seconds: chart.interval_seconds(),
             resolution: chart.resolution(),
             sources: chart.sources(),

@@ -18,7 +18,7 @@ use crate::plugin::catalog::domain::SystemId;
 use crate::proto::checkmate::healthcheck::v1 as pb;
 use crate::proto::checkmate::watch::v1::EventType;
 use futures_util::{StreamExt, stream};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use tonic::Status;
 
 /// A clock elsewhere may be a little ahead.
@@ -132,9 +132,8 @@ impl Writer {
         };
         let rows: Vec<_> = recent.iter().map(row).collect();
         let inserted = self.insert_runs(&rows, batch).await?;
-        let mut new: HashMap<_, _> = inserted.into_iter().map(|(_, at)| (at, ())).collect();
-        let stored_of_recent: Vec<_> =
-            recent.iter().map(|one| one.run).filter(|run| new.remove(&run.at).is_some()).collect();
+        let mut new: HashSet<_> = inserted.into_iter().map(|(_, at)| at).collect();
+        let stored_of_recent: Vec<_> = recent.iter().map(|one| one.run).filter(|run| new.remove(&run.at)).collect();
         let mut stored = amended.stored;
         let duplicates = amended.duplicates + recent.len() - stored_of_recent.len();
         stored.extend(stored_of_recent);

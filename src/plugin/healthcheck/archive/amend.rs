@@ -12,6 +12,7 @@ use super::store::{NewChunk, Owner, Piece};
 use super::tally::Figure;
 use crate::database::{Timestamp, Writer};
 use crate::error::Result;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A run that comes late.
@@ -98,14 +99,16 @@ impl Writer {
             let hour = hour_of(run.at);
             if closed.contains(&hour) {
                 amended.too_old += 1;
-            } else if runs.contains_key(&run.at.0) {
-                amended.duplicates += 1;
-            } else {
-                runs.insert(run.at.0, run);
-                new.extend(detail.map(|detail| (run.at, detail)));
-                touched.insert(hour);
-                stored.push(run);
+                continue;
             }
+            let Entry::Vacant(free) = runs.entry(run.at.0) else {
+                amended.duplicates += 1;
+                continue;
+            };
+            free.insert(run);
+            new.extend(detail.map(|detail| (run.at, detail)));
+            touched.insert(hour);
+            stored.push(run);
         }
         if stored.is_empty() {
             return Ok(());
@@ -140,7 +143,7 @@ impl Writer {
             grace_us: stands_us(owner),
             maintenance,
         };
-        let mut tallies = vec![];
+        let mut hours = vec![];
         for (hour, mut tally) in taken.tallies(hour_of, |hour| span_of(hour).1) {
             if closed.contains(&hour) {
                 continue;
@@ -153,7 +156,7 @@ impl Writer {
                 }
                 tally.figures = figures;
             }
-            tallies.push(piece(association, hour, &tally));
+            hours.push(piece(association, hour, &tally));
         }
         let chunk = |hour: &i64| {
             let of_hour: Vec<_> = inside.iter().filter(|run| hour_of(run.at) == *hour).copied().collect();
@@ -161,10 +164,10 @@ impl Writer {
             NewChunk { piece, runs: of_hour.len() }
         };
         self.save_chunks(&touched.iter().map(chunk).collect::<Vec<_>>()).await?;
-        self.save_hours(&tallies).await?;
+        self.save_hours(&hours).await?;
         self.add_details(owner, runs, new).await?;
         let over = day_of_hour(owner.archive.upto);
-        let days: BTreeSet<_> = tallies.iter().map(|tally| day_of_hour(tally.at)).filter(|day| *day < over).collect();
+        let days: BTreeSet<_> = hours.iter().map(|hour| day_of_hour(hour.at)).filter(|day| *day < over).collect();
         let mut whole = vec![];
         for day in days {
             whole.extend(self.day_of(association, day).await?);

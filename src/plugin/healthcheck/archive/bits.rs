@@ -188,7 +188,9 @@ mod tests {
                 writer.float(*float);
                 writer.flag(*signed > 0);
             }
-            small.iter().for_each(|number| writer.gamma(*number));
+            for number in &small {
+                writer.gamma(*number);
+            }
             let bytes = writer.finish();
             let mut reader = BitReader::new(&bytes);
             prop_assert_eq!(reader.text(), Some(text));

@@ -118,6 +118,12 @@ impl Sketch {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "exact percentiles of small numbers"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -74,7 +74,9 @@ impl Reader {
             return Ok(span.0);
         }
         let tallies = self.raw(owner, span).await?.tallies(owner, span, maintenance, |_| 0, |_| span.1);
-        tallies.values().for_each(|tally| sum.tally.merge(tally));
+        for tally in tallies.values() {
+            sum.tally.merge(tally);
+        }
         sum.sources.insert(Source::Raw);
         Ok(span.1)
     }

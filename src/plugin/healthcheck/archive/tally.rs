@@ -182,7 +182,9 @@ impl Figure {
         let is_constant = [self.min, self.max, self.mean].iter().all(|one| one.to_bits() == self.last.to_bits());
         writer.flag(is_constant);
         if !is_constant {
-            [self.min, self.max, self.mean].iter().for_each(|one| writer.float(*one));
+            for one in [self.min, self.max, self.mean] {
+                writer.float(one);
+            }
         }
     }
 
@@ -221,10 +223,14 @@ impl Tally {
         let mut writer = BitWriter::default();
         writer.bits(FORM, 8);
         let is_plain = self.in_maintenance.all() == 0 && self.stood.maintenance == 0;
-        self.runs.each().iter().for_each(|count| writer.gamma(*count));
+        for count in self.runs.each() {
+            writer.gamma(count);
+        }
         writer.flag(is_plain);
         if !is_plain {
-            self.in_maintenance.each().iter().for_each(|count| writer.gamma(*count));
+            for count in self.in_maintenance.each() {
+                writer.gamma(count);
+            }
             writer.gamma(self.stood.maintenance);
         }
         for stood in [self.stood.healthy, self.stood.degraded, self.stood.unhealthy] {
