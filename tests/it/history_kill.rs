@@ -8,6 +8,14 @@
     clippy::cast_sign_loss,
     clippy::case_sensitive_file_extension_comparisons,
     clippy::too_many_lines,
+    clippy::similar_names,
+    clippy::struct_field_names,
+    clippy::needless_pass_by_value,
+    clippy::maybe_infinite_iter,
+    clippy::single_match_else,
+    clippy::print_stdout,
+    clippy::map_entry,
+    clippy::unused_self,
     reason = "figures of tests are small, and a test tells one story"
 )]
 

@@ -125,7 +125,7 @@ async fn catching_up_is_in_order_also_beyond_one_batch() {
         let mut input = window(&server, &number.to_string(), 0, &[&web]);
         // They all overlap: each starts a minute later and ends two minutes earlier than the one before.
         input["startAt"] = json!(server.clock.in_future(HOUR + Duration::from_mins(1) * number));
-        input["endAt"] = json!(server.clock.in_future(HOUR * 24 - Duration::from_mins(2) * number));
+        input["endAt"] = json!(server.clock.in_future((HOUR * 24).saturating_sub(Duration::from_mins(2) * number)));
         let made = server.admin().call("maintenance.scheduleWindow", input).await;
         let [start, end] = ["startAt", "endAt"].map(|key| text(&made[key]));
         due.insert(("maintenance.started".to_owned(), text(&made["id"])), start);

@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_secs(2);
 
 /// How long the random part takes, and how long if little happens: on a busy machine with a slow disk a key takes seconds.
 const LASTS: Duration = Duration::from_secs(8);
-const LASTS_MAX: Duration = Duration::from_secs(60);
+const LASTS_MAX: Duration = Duration::from_mins(1);
 
 /// So many keys are revoked, and so often one of them is refused, or nothing can be said.
 const ENOUGH: usize = 6;
