@@ -31,9 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is due within this is started together: a wake-up costs more than a start.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(4);
 
-/// What is saved runs within this: not all of an import at the same moment.
-const FIRST_WITHIN_US: u64 = 500_000;
-
 /// So many are started before it is looked what callers changed.
 const STARTED_AT_ONCE: usize = 500;
 
@@ -252,7 +249,7 @@ impl Schedule {
         all.retain(|one| !self.roster.has(one.number, one.check.updated_at));
         let now = self.clock.now();
         for job in jobs(&self.kernel, all) {
-            self.roster.set(&job, None, now);
+            self.roster.set(&job, job.first_time_after_start(now), now);
         }
         self.count();
         Ok(())
@@ -292,9 +289,7 @@ impl Schedule {
         drop(store);
         let now = self.clock.now();
         for job in jobs(&self.kernel, found) {
-            let soon = spread(job.number.unsigned_abs()) % FIRST_WITHIN_US;
-            let first = Timestamp(now.0 + i64::try_from(soon).unwrap_or_default());
-            self.roster.set(&job, Some(first), now);
+            self.roster.set(&job, Some(job.first_time(now)), now);
         }
         Ok(())
     }

@@ -31,11 +31,11 @@ pub(super) async fn look(
             return;
         }
     };
-    let reported = reported.unwrap_or(beat.since).max(beat.since);
-    let deadlines = beat.settings.deadlines(reported, job.rhythm.interval_us, now);
+    let reported = reported.unwrap_or(job.since).max(job.since);
+    let deadlines = beat.deadlines(reported, job.rhythm.interval_us, now);
     let _ = later.send(Later::Run(job.number, deadlines.next));
     let Some(passed) = deadlines.passed.filter(|passed| last_run.is_none_or(|last| *passed > last)) else { return };
-    let message = if reported == beat.since {
+    let message = if reported == job.since {
         format!("No report since the check was saved at {reported}")
     } else {
         format!("No report since {reported}")

@@ -222,6 +222,41 @@ async fn one_more_system_does_not_run_a_check_for_all_the_others() {
 }
 
 #[tokio::test]
+async fn what_was_due_while_no_server_was_there_runs_soon_after_the_start() {
+    const DAY: Duration = Duration::from_hours(24);
+    let (server, target) = (Server::start().await, Target::start().await);
+    let (shop, other) = (system(&server.admin(), "shop").await, system(&server.admin(), "other").await);
+    let daily = check(&server.admin(), &target, json!({"intervalSeconds": 86_400})).await;
+    associate(&server.admin(), &shop, &daily, json!({})).await;
+    first_run(&server, &daily).await;
+    let (mut expected, clock) = (1, server.clock.clone());
+    let ends = async |server: Server, for_long: Duration| {
+        let clock = clock.clone();
+        server.restart_with(move |_| clock.advance(for_long)).await
+    };
+    let within_seconds = async |server: &Server, expected: usize| {
+        for _ in 0..12 {
+            server.clock.advance(SECOND);
+            sleep(SECOND / 4).await;
+        }
+        let admin = server.admin();
+        until("what was due has run", PATIENCE, async || runs(&admin, &daily).await.len() >= expected).await;
+        assert_eq!(target.hits(), expected, "and nothing else");
+    };
+
+    let server = ends(server, SECOND).await;
+    within_seconds(&server, expected).await;
+    let server = ends(server, DAY * 2).await;
+    expected += 1;
+    within_seconds(&server, expected).await;
+    // The clock stands still: it has not run yet.
+    associate(&server.admin(), &other, &daily, json!({})).await;
+    let server = ends(server, Duration::ZERO).await;
+    expected += 1;
+    within_seconds(&server, expected).await;
+}
+
+#[tokio::test]
 async fn a_run_goes_on_when_another_system_gets_the_check() {
     let (server, target) = (Server::start().await, Target::start().await);
     let admin = server.admin();
