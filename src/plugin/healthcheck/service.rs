@@ -34,6 +34,21 @@ impl Healthchecks {
     }
 }
 
+/// What both procedures for charts ask, whose requests are two types with the same fields.
+macro_rules! asked {
+    ($request:expr) => {
+        Asked {
+            system_id: &$request.system_id,
+            configuration_id: &$request.configuration_id,
+            start_date: $request.start_date.as_ref(),
+            end_date: $request.end_date.as_ref(),
+            target_points: $request.target_points,
+            bucket_size: $request.bucket_size(),
+            time_zone: $request.time_zone.as_deref(),
+        }
+    };
+}
+
 #[tonic::async_trait]
 impl HealthcheckService for Healthchecks {
     type WatchStatusStream = Messages<pb::WatchStatusResponse>;
@@ -226,16 +241,7 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetAggregatedHistoryRequest>,
     ) -> Reply<pb::GetAggregatedHistoryResponse> {
         let (call, request) = Call::open(request)?;
-        let asked = Asked {
-            system_id: &request.system_id,
-            configuration_id: &request.configuration_id,
-            start_date: request.start_date.as_ref(),
-            end_date: request.end_date.as_ref(),
-            target_points: request.target_points,
-            bucket_size: request.bucket_size(),
-            time_zone: request.time_zone.as_deref(),
-        };
-        let chart = self.chart(&call, &asked).await?;
+        let chart = self.chart(&call, &asked!(request)).await?;
         reply(pb::GetAggregatedHistoryResponse {
             buckets: chart.buckets().map(|(bucket, _)| bucket).collect(),
             bucket_interval_seconds: chart.interval_seconds(),
@@ -251,16 +257,7 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetDetailedAggregatedHistoryRequest>,
     ) -> Reply<pb::GetDetailedAggregatedHistoryResponse> {
         let (call, request) = Call::open(request)?;
-        let asked = Asked {
-            system_id: &request.system_id,
-            configuration_id: &request.configuration_id,
-            start_date: request.start_date.as_ref(),
-            end_date: request.end_date.as_ref(),
-            target_points: request.target_points,
-            bucket_size: request.bucket_size(),
-            time_zone: request.time_zone.as_deref(),
-        };
-        let chart = self.chart(&call, &asked).await?;
+        let chart = self.chart(&call, &asked!(request)).await?;
         reply(pb::GetDetailedAggregatedHistoryResponse {
             buckets: chart.buckets().map(|(bucket, tally)| detailed(&bucket, tally)).collect(),
             bucket_interval_seconds: chart.interval_seconds(),
