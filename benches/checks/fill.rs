@@ -61,7 +61,11 @@ impl Checks {
         let insert =
             "insert into healthcheck_association (number, check_id, system_id, enabled, created_at, updated_at)
                       select value ->> 0, unhex(value ->> 1), unhex(value ->> 2), true, 0, 0 from json_each($1)";
-        sqlx::query(insert).bind(Value::from(associations).to_string()).execute(&mut *connection).await?;
+        let associations = Value::from(associations).to_string();
+        sqlx::query(insert).bind(&associations).execute(&mut *connection).await?;
+        let insert = "insert into healthcheck_archive (association, upto, raw_from, hour_from, stored, swept_on)
+                      select value ->> 0, 0, 0, 0, 0, 0 from json_each($1)";
+        sqlx::query(insert).bind(&associations).execute(&mut *connection).await?;
         Ok(())
     }
 }

@@ -89,6 +89,12 @@ impl Assertion {
         Ok(Ready { field: field.to_owned(), path, operator: self.operator, value, pattern, is_ephemeral })
     }
 
+    /// Whether it has an expression, which is compiled: that takes long beside the rest of a plan.
+    #[must_use]
+    pub fn has_expression(&self) -> bool {
+        self.operator == Operator::Matches || self.place().1.is_some()
+    }
+
     /// Older clients wrote the field `body.$` for what a path is applied to.
     fn place(&self) -> (&str, Option<&str>) {
         match (self.field.strip_suffix(".$"), self.json_path.as_deref()) {

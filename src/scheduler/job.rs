@@ -5,8 +5,8 @@ use crate::database::Timestamp;
 use crate::error::Error;
 use crate::plugin::Kernel;
 use crate::plugin::catalog::domain::SystemId;
-use crate::plugin::healthcheck::domain::CheckId;
-use crate::plugin::healthcheck::{HEARTBEAT, Plan, Scheduled, plan_of};
+use crate::plugin::healthcheck::domain::{Check, CheckId};
+use crate::plugin::healthcheck::{HEARTBEAT, Plan, Scheduled, keeps_plan, plan_of};
 use crate::probe::heartbeat::Heartbeat;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,11 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Job {
     /// The number of the association.
     pub(super) number: i64,
-    pub(super) check: CheckId,
+    pub(super) check: Arc<Check>,
     pub(super) system: SystemId,
     pub(super) rhythm: Rhythm,
-    /// Ready to look, or in words why not.
-    pub(super) plan: Result<Arc<Plan>, String>,
-    /// When the check was last changed: the same time is the same check.
-    pub(super) version: Timestamp,
+    /// Its plan, if that is kept from run to run.
+    kept: Option<Arc<Plan>>,
     /// If its results are reported: when they are expected.
     pub(super) beat: Option<Heartbeat>,
     /// Since when there should be results: when the check was last changed, or the system got it.
@@ -44,8 +42,12 @@ const NOTHING: i64 = i64::MIN;
 /// What is saved runs within this: not all of an import at the same moment.
 const FIRST_WITHIN_US: u64 = 500_000;
 
-/// What was due while no server was there runs within this, or within an interval that is shorter: it may be all checks.
-const OVERDUE_WITHIN_US: i64 = 10_000_000;
+/// What was due while no server was there runs within this, or within half an interval that is shorter: it may be all
+/// checks, and their targets are not to notice.
+const OVERDUE_WITHIN_US: i64 = 60_000_000;
+
+/// Replicas see a change at different moments, but not further apart.
+const NEW_FOR_US: i64 = 10_000_000;
 
 fn beat(one: &Scheduled) -> Option<Heartbeat> {
     if one.check.strategy_id != HEARTBEAT {
@@ -55,6 +57,15 @@ fn beat(one: &Scheduled) -> Option<Heartbeat> {
 }
 
 impl Job {
+    /// Ready to look, or in words why not. Made for each run: tens of thousands of checks are held for as long as the server
+    /// runs, and few of them look at the same moment.
+    pub(super) fn plan(&self, kernel: &Kernel) -> Result<Arc<Plan>, String> {
+        match &self.kept {
+            Some(plan) => Ok(plan.clone()),
+            None => plan_of(kernel, &self.check).map(Arc::new).map_err(|why: Error| why.to_string()),
+        }
+    }
+
     /// Something was heard of it.
     pub(super) fn hear(&self, at: Timestamp) {
         self.heard.fetch_max(at.0, Ordering::AcqRel);
@@ -63,24 +74,26 @@ impl Job {
     /// When it is due first after a caller changed something: soon. If nothing has run since the change, that is the same
     /// time on every replica, and whoever runs it, it is one run.
     pub(super) fn first_time(&self, now: Timestamp) -> Timestamp {
-        let from = if self.has_run() { now } else { self.since.min(now) };
+        let from = if self.is_new(now) { self.since.min(now) } else { now };
         Timestamp(from.0 + self.soon(FIRST_WITHIN_US))
     }
 
-    /// When it is due first after a start of the server, if not by its rhythm: soon, if it has never run, or if a time of
-    /// its rhythm has passed without a run.
+    /// When it is due first after a start of the server, if not by its rhythm: soon, if a time of its rhythm has passed
+    /// without a run.
     pub(super) fn first_time_after_start(&self, now: Timestamp) -> Option<Timestamp> {
-        if !self.has_run() {
+        if self.is_new(now) {
             return Some(self.first_time(now));
         }
-        let was_missed = self.last_run_at.is_some_and(|last| last < self.rhythm.upto(now));
-        let within = self.rhythm.interval_us.min(OVERDUE_WITHIN_US).unsigned_abs();
+        let was_missed = self.last_run_at.is_none_or(|last| last < self.rhythm.upto(now));
+        let within = (self.rhythm.interval_us / 2).min(OVERDUE_WITHIN_US).unsigned_abs();
         let overdue = Timestamp(now.0 + self.soon(within));
         (was_missed && overdue < self.rhythm.after(now)).then_some(overdue)
     }
 
-    fn has_run(&self) -> bool {
-        self.last_run_at.is_some_and(|last| last >= self.since)
+    /// Whether a caller has just made or changed it, and nothing has run since.
+    fn is_new(&self, now: Timestamp) -> bool {
+        let has_run = self.last_run_at.is_some_and(|last| last >= self.since);
+        !has_run && now.0.saturating_sub(self.since.0) < NEW_FOR_US
     }
 
     fn soon(&self, within_us: u64) -> i64 {
@@ -94,27 +107,30 @@ impl Job {
     }
 }
 
-/// Jobs of what is to run. The plan of a check is shared by its systems.
+/// Jobs of what is to run. A check is shared by its systems.
 pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> {
-    let mut plans: HashMap<CheckId, Result<Arc<Plan>, String>> = HashMap::new();
+    let mut checks: HashMap<CheckId, (Arc<Check>, Option<Arc<Plan>>)> = HashMap::new();
     let job = |one: Scheduled| {
-        let plan = plans
-            .entry(one.check.id)
-            .or_insert_with(|| plan_of(kernel, &one.check).map(Arc::new).map_err(|why: Error| why.to_string()));
-        let identity = spread(one.check.id.0.as_u64_pair().1) ^ one.system_id.0.as_u64_pair().1;
+        let (grace_us, beat) = (one.grace_us(), beat(&one));
+        let Scheduled { check, number, system_id, associated_at, last_judged_at, last_run_at } = one;
+        let shared = checks.entry(check.id).or_insert_with(|| {
+            let plan = keeps_plan(&check).then(|| plan_of(kernel, &check).ok()).flatten();
+            (Arc::new(Check { description: None, ..check }), plan.map(Arc::new))
+        });
+        let (check, kept) = shared.clone();
+        let identity = spread(check.id.0.as_u64_pair().1) ^ system_id.0.as_u64_pair().1;
         Arc::new(Job {
-            number: one.number,
-            check: one.check.id,
-            system: one.system_id,
-            rhythm: Rhythm::of(identity, one.check.interval_s.saturating_mul(1_000_000)),
-            plan: plan.clone(),
-            version: one.check.updated_at,
-            beat: beat(&one),
-            since: one.check.updated_at.max(one.associated_at),
-            last_run_at: one.last_run_at,
-            grace_us: one.grace_us(),
-            heard: AtomicI64::new(one.last_judged_at.map_or(NOTHING, |at| at.0)),
+            number,
+            system: system_id,
+            rhythm: Rhythm::of(identity, check.interval_s.saturating_mul(1_000_000)),
+            kept,
+            beat,
+            since: check.updated_at.max(associated_at),
+            last_run_at,
+            grace_us,
+            heard: AtomicI64::new(last_judged_at.map_or(NOTHING, |at| at.0)),
             ended: CancellationToken::new(),
+            check,
         })
     };
     scheduled.into_iter().map(job).collect()

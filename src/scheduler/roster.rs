@@ -29,7 +29,7 @@ impl Roster {
     /// Adds a job, or puts it in the place of the one before, whose run is not wanted any more.
     pub(super) fn set(&mut self, job: &Arc<Job>, first: Option<Timestamp>, now: Timestamp) {
         self.remove(job.number);
-        self.by_check.add(job.check, job.number);
+        self.by_check.add(job.check.id, job.number);
         self.by_system.add(job.system, job.number);
         if job.grace_us < i64::MAX {
             let rhythm = Rhythm::of(job.number.unsigned_abs(), job.grace_us);
@@ -42,14 +42,14 @@ impl Roster {
         let Some(job) = self.runs.remove(number) else { return };
         job.ended.cancel();
         self.silences.remove(number);
-        self.by_check.remove(&job.check, number);
+        self.by_check.remove(&job.check.id, number);
         self.by_system.remove(&job.system, number);
         self.left.remove(&number);
     }
 
     /// Whether there is a job that was made from this version of its check.
     pub(super) fn has(&self, number: i64, version: Timestamp) -> bool {
-        self.runs.get(number).is_some_and(|job| job.version == version)
+        self.runs.get(number).is_some_and(|job| job.check.updated_at == version)
     }
 
     pub(super) fn of_check(&self, check: CheckId) -> Vec<i64> {

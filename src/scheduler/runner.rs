@@ -5,7 +5,7 @@ use super::job::Job;
 use crate::database::Timestamp;
 use crate::plugin::Kernel;
 use crate::plugin::healthcheck::domain::{Health, RunKind};
-use crate::plugin::healthcheck::{Finished, Lease};
+use crate::plugin::healthcheck::{Finished, Lease, Plan};
 use crate::world::Clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,8 @@ impl Runner {
             return;
         };
         let patience = Duration::from_micros(start.job.rhythm.interval_us.unsigned_abs()).saturating_sub(MARGIN);
-        let host = start.job.plan.as_ref().ok().and_then(|plan| plan.host());
+        let plan = start.job.plan(&inner.kernel);
+        let host = plan.as_ref().ok().and_then(|plan| plan.host());
         let turn = start.job.ended.run_until_cancelled(timeout(patience, turns.take(host))).await;
         let _turn = match turn {
             Some(Ok(turn)) => turn,
@@ -63,7 +64,7 @@ impl Runner {
         let lag = inner.clock.now().0.saturating_sub(start.at.0).max(0);
         inner.figures.lag.observe(Duration::from_micros(lag.unsigned_abs()).as_secs_f64());
         inner.figures.in_flight.inc();
-        let looked = start.job.ended.run_until_cancelled(self.look(&start)).await;
+        let looked = start.job.ended.run_until_cancelled(self.look(&start, plan)).await;
         inner.figures.in_flight.dec();
         let Some(finished) = looked else { return };
         inner.figures.count(finished.verdict);
@@ -74,7 +75,7 @@ impl Runner {
         let _ = inner.done.send(finished).await;
     }
 
-    async fn look(&self, start: &Start) -> Finished {
+    async fn look(&self, start: &Start, plan: Result<Arc<Plan>, String>) -> Finished {
         let finished = |verdict, latency_us, detail| Finished {
             association: start.job.number,
             scheduled_at: start.at,
@@ -84,7 +85,7 @@ impl Runner {
             detail: Some(detail),
             lease: start.lease,
         };
-        match &start.job.plan {
+        match plan {
             Ok(plan) => {
                 let looked = plan.look(&self.0.kernel.net).await;
                 let detail = plan.detail(&looked);

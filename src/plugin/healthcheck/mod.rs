@@ -40,7 +40,7 @@ pub use plan::{Looked, Plan, millis};
 pub use recorder::{Finished, record, shard_of};
 pub(crate) use reseal::reseal;
 pub use schedule_store::Scheduled;
-pub use settings::plan_of;
+pub use settings::{keeps_plan, plan_of};
 pub use silence::fall_silent;
 
 /// The plugin's id, and whose the changes of its configuration are in the change feed.

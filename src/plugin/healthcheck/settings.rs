@@ -116,6 +116,12 @@ pub(super) fn secrets_of(kernel: &Kernel, id: CheckId, sealed: Option<&str>) -> 
     vault::open(sealed, id, &kernel.key, &kernel.old_keys)
 }
 
+/// Whether a plan is to be kept from run to run: others take some ten microseconds to make, and some kilobytes.
+#[must_use]
+pub fn keeps_plan(check: &Check) -> bool {
+    assertions_of(check).iter().any(Assertion::has_expression)
+}
+
 /// A stored check, ready to look; in words why it is not.
 pub fn plan_of(kernel: &Kernel, check: &Check) -> Result<Plan> {
     let kind = kind(&check.strategy_id, "")?;
