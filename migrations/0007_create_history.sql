@@ -17,40 +17,6 @@ create index healthcheck_archive_by_sweep on healthcheck_archive (swept_on, asso
 insert into healthcheck_archive (association, upto, raw_from, hour_from, stored, swept_on)
     select number, 0, 0, 0, 0, 0 from healthcheck_association;
 
--- The runs of an hour, and how many they are.
-create table healthcheck_chunk (
-    association bigint not null,
-    hour        bigint not null,
-    runs        bigint not null,
-    data        bytea  not null,
-    primary key (association, hour)
-);
-create index healthcheck_chunk_by_hour on healthcheck_chunk (hour, association);
-
--- What the runs of an hour come to, and what its verdicts stood for.
-create table healthcheck_hour (
-    association bigint not null,
-    hour        bigint not null,
-    data        bytea  not null,
-    primary key (association, hour)
-);
-
--- The same of a day, UTC.
-create table healthcheck_day (
-    association bigint not null,
-    day         bigint not null,
-    data        bytea  not null,
-    primary key (association, day)
-);
-
--- What was found by those runs of an hour that failed or came out differently than the one before, compressed.
-create table healthcheck_detail (
-    association bigint not null,
-    hour        bigint not null,
-    data        bytea  not null,
-    primary key (association, hour)
-);
-
 -- Each change of the status of an association.
 create table healthcheck_status_change (
     association bigint not null,

@@ -10,7 +10,7 @@ use super::domain::{Association, CheckId};
 use super::message;
 use super::retention::Retention;
 use super::runs::place;
-use super::series::{Edges, Wanted};
+use super::series::{Edges, RAW_RUNS_MAX, Wanted};
 use super::service::{Healthchecks, missing, wrong};
 use crate::access::Call;
 use crate::contract::Row;
@@ -104,12 +104,17 @@ impl Healthchecks {
         let number = store.must_have_association(asked.configuration_id, asked.system_id).await?.number;
         let owner = store.must_have_owner(number).await?;
         let (from, to) = wanted.span;
-        let runs = store.count_sealed(&[number], hour_of(from), hour_of(to).saturating_add(1)).await?;
         let span = (from, to.min(Timestamp(call.now.0 + 1)));
-        let edges = Wanted { span: if span.0 < span.1 { span } else { (from, from) }, ..wanted }.edges(&owner, runs);
+        let wanted = Wanted { span: if span.0 < span.1 { span } else { (from, from) }, ..wanted };
+        let mut edges = wanted.edges(&owner, true);
+        // They are counted only if they are to be read: that is as many rows as there are hours.
+        if edges.is_from_runs() {
+            let runs = store.count_sealed(&[number], hour_of(from), hour_of(to).saturating_add(1)).await?;
+            edges = wanted.edges(&owner, runs <= RAW_RUNS_MAX);
+        }
         let maintenance = store.maintenance_of(&owner, (edges.first(), edges.last())).await?;
         let (tallies, sources) = store.tally_buckets(&owner, &edges, call.now, &maintenance).await?;
-        Ok(Chart { owner, edges, tallies, sources, span: wanted.span, now: call.now })
+        Ok(Chart { owner, edges, tallies, sources, span: (from, to), now: call.now })
     }
 
     pub(super) async fn availability(

@@ -60,20 +60,20 @@ impl Wanted {
     }
 
     /// How long buckets have to be for what is left of an association's history, and so that not too many runs are read.
-    pub(super) fn least_us(&self, owner: &Owner, runs: i64) -> i64 {
+    fn least_us(&self, owner: &Owner, runs_allowed: bool) -> i64 {
         let first = hour_of(self.span.0);
         if first < owner.archive.hour_from {
             DAY_US
-        } else if first < owner.archive.raw_from || runs > RAW_RUNS_MAX {
+        } else if first < owner.archive.raw_from || !runs_allowed {
             HOUR_US
         } else {
             SECOND_US
         }
     }
 
-    /// The buckets.
-    pub(super) fn edges(&self, owner: &Owner, runs: i64) -> Edges {
-        let least_us = self.least_us(owner, runs);
+    /// The buckets, from single runs only if they may be read.
+    pub(super) fn edges(&self, owner: &Owner, runs_allowed: bool) -> Edges {
+        let least_us = self.least_us(owner, runs_allowed);
         let step_us = self.step_us(least_us);
         let zone = self.zone.filter(|zone| step_us >= DAY_US && *zone != Tz::UTC);
         let at = match zone {

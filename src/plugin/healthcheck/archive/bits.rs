@@ -20,15 +20,19 @@ const QUOTIENT_MAX: u64 = 24;
 impl BitWriter {
     /// The low bits of a number.
     pub(super) fn bits(&mut self, value: u64, count: u32) {
-        for place in (0..count).rev() {
-            let bit = u8::try_from((value >> place) & 1).unwrap_or_default();
+        let mut missing = count;
+        while missing > 0 {
             if self.used == 0 {
                 self.bytes.push(0);
             }
+            let free = 8 - u32::from(self.used);
+            let taken = free.min(missing);
+            missing -= taken;
+            let part = (value >> missing) & ((1 << taken) - 1);
             if let Some(last) = self.bytes.last_mut() {
-                *last |= bit << (7 - self.used);
+                *last |= u8::try_from(part << (free - taken)).unwrap_or_default();
             }
-            self.used = (self.used + 1) % 8;
+            self.used = u8::try_from((u32::from(self.used) + taken) % 8).unwrap_or_default();
         }
     }
 
@@ -106,17 +110,22 @@ impl<'b> BitReader<'b> {
         self.at > self.bytes.len() * 8
     }
 
-    pub(super) fn bits(&mut self, count: u32) -> u64 {
-        let mut value = 0;
-        let mut missing = count;
-        while missing > 0 {
-            let byte = u64::from(self.bytes.get(self.at / 8).copied().unwrap_or_default());
-            let free = 8 - u32::try_from(self.at % 8).unwrap_or_default();
-            let taken = free.min(missing);
-            value = (value << taken) | ((byte >> (free - taken)) & ((1 << taken) - 1));
-            self.at += taken as usize;
-            missing -= taken;
+    /// The next 64 bits, which stay where they are.
+    fn ahead(&self) -> u64 {
+        let (byte, bit) = (self.at / 8, self.at % 8);
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        if let Some((word, behind)) = rest.split_first_chunk() {
+            let next = behind.first().copied().unwrap_or_default();
+            return (u64::from_be_bytes(*word) << bit) | (u64::from(next) >> (8 - bit));
         }
+        let mut word = [0; 8];
+        word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        u64::from_be_bytes(word) << bit
+    }
+
+    pub(super) fn bits(&mut self, count: u32) -> u64 {
+        let value = self.ahead().checked_shr(64 - count).unwrap_or_default();
+        self.at += count as usize;
         value
     }
 
@@ -125,13 +134,12 @@ impl<'b> BitReader<'b> {
     }
 
     pub(super) fn gamma(&mut self) -> u64 {
-        let mut zeros = 0;
-        while !self.flag() {
-            zeros += 1;
-            if zeros > 63 {
-                return 0;
-            }
+        let zeros = self.ahead().leading_zeros();
+        if zeros > 63 {
+            self.at += 64;
+            return 0;
         }
+        self.at += zeros as usize + 1;
         ((1_u64 << zeros) | self.bits(zeros)) - 1
     }
 
@@ -142,13 +150,12 @@ impl<'b> BitReader<'b> {
     }
 
     pub(super) fn rice(&mut self, width: u32) -> u64 {
-        let mut quotient = 0;
-        while self.flag() {
-            quotient += 1;
-            if quotient == QUOTIENT_MAX {
-                return self.bits(64);
-            }
+        let quotient = u64::from(self.ahead().leading_ones());
+        if quotient >= QUOTIENT_MAX {
+            self.at += 24;
+            return self.bits(64);
         }
+        self.at += usize::try_from(quotient).unwrap_or_default() + 1;
         (quotient << width) | self.bits(width)
     }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 pub(crate) const SEALED_AFTER_US: i64 = 15 * 60 * 1_000_000;
 
 /// So many associations are sealed in one transaction, an hour each: others wait for it, some ten milliseconds.
-const AT_ONCE: i64 = 32;
+const AT_ONCE: i64 = 8;
 
 /// Hours of a day.
 pub(super) const DAY_HOURS: i64 = DAY_US / HOUR_US;

@@ -8,10 +8,10 @@ use crate::plugin::Kernel;
 use crate::plugin::healthcheck::retention::Retention;
 
 /// So many associations are looked through in one transaction.
-const AT_ONCE: i64 = 16;
+const AT_ONCE: i64 = 4;
 
 /// So many rows of a kind of one association are deleted in one transaction: together some milliseconds.
-pub(super) const ROWS_MAX: i64 = 1_000;
+pub(super) const ROWS_MAX: i64 = 400;
 
 /// What was deleted.
 #[derive(Clone, Copy, Debug, Default)]
