@@ -3,6 +3,7 @@
 //! A [`Reader`] reads; a [`Writer`] is a transaction and the only thing that changes rows, and it cannot be committed
 //! without saying what changed.
 
+mod batch;
 pub mod change;
 mod ear;
 mod file;
@@ -18,6 +19,7 @@ mod sqlite;
 mod timestamp;
 mod version;
 
+pub(crate) use batch::Batch;
 pub use change::{Changes, Deferred, Did};
 pub use ear::Ear;
 pub use id::Ids;

@@ -2,9 +2,10 @@
 
 use super::domain::{CheckId, Health};
 use super::state::{Patience, State};
-use crate::database::{Reader, Timestamp, Writer, sql};
+use crate::database::{Batch, Reader, Timestamp, Writer, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -47,7 +48,8 @@ pub(super) struct Judging {
 }
 
 /// An association with what is kept of its runs.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, Deserialize, sqlx::FromRow)]
+#[serde(from = "Columns")]
 pub(super) struct Known {
     pub(super) check_id: CheckId,
     pub(super) check_name: String,
@@ -65,6 +67,48 @@ pub(super) struct Known {
     outcomes: Option<String>,
     last_run_at: Option<Timestamp>,
     last_judged_at: Option<Timestamp>,
+}
+
+/// The columns of a [`Known`], as `SQLite` puts them into an array.
+type Columns = (
+    Uuid,
+    String,
+    String,
+    Uuid,
+    i64,
+    i64,
+    i64,
+    Patience,
+    Option<String>,
+    Option<Health>,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+);
+
+impl From<Columns> for Known {
+    fn from(columns: Columns) -> Self {
+        let (check_id, check_name, strategy_id, system_id, number, enabled, paused, patience, thresholds, ..) = columns;
+        let (.., status, since, outcomes, last_run_at, last_judged_at) = columns;
+        Self {
+            check_id: check_id.into(),
+            check_name,
+            strategy_id,
+            system_id: system_id.into(),
+            number,
+            enabled: enabled != 0,
+            paused: paused != 0,
+            interval_s: patience.interval_s,
+            patience,
+            thresholds,
+            status,
+            since: since.map(Timestamp),
+            outcomes,
+            last_run_at: last_run_at.map(Timestamp),
+            last_judged_at: last_judged_at.map(Timestamp),
+        }
+    }
 }
 
 impl Known {
@@ -101,17 +145,21 @@ pub(super) struct NewRun {
 impl Reader {
     /// The associations of these systems with what is kept of their runs, oldest first.
     pub(super) async fn known(&mut self, systems: &[SystemId], limit: i64) -> Result<Vec<Known>> {
-        sql!(
+        let found = sql!(
             self,
-            fetch_all as Known,
+            fetch_all as Batch<Known>,
             {
-                sqlite: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
-                             timeout_ms, retries, retry_backoff_ms, thresholds,
-                             status, since, outcomes, last_run_at, last_judged_at
-                         from healthcheck_association as association
-                         join healthcheck_check as check_ on check_.id = association.check_id
-                         left join healthcheck_state as state on state.association = association.number
-                         where system_id in (select unhex(value) from json_each($1)) order by number limit $2",
+                sqlite: "select json_group_array(json_array(
+                             hex(check_id), name, strategy_id, hex(system_id), number, enabled, paused,
+                             json_array(interval_s, timeout_ms, retries, retry_backoff_ms), thresholds,
+                             status, since, outcomes, last_run_at, last_judged_at))
+                         from (select check_id, name, strategy_id, system_id, number, enabled, paused, interval_s,
+                                   timeout_ms, retries, retry_backoff_ms, thresholds,
+                                   status, since, outcomes, last_run_at, last_judged_at
+                               from healthcheck_association as association
+                               join healthcheck_check as check_ on check_.id = association.check_id
+                               left join healthcheck_state as state on state.association = association.number
+                               where system_id in (select unhex(value) from json_each($1)) order by number limit $2)",
                 postgres: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
                                timeout_ms, retries, retry_backoff_ms, thresholds,
                                status, since, outcomes, last_run_at, last_judged_at
@@ -123,7 +171,8 @@ impl Reader {
             },
             crate::database::hex(systems.iter().map(|system| system.0)),
             limit
-        )
+        )?;
+        Ok(Batch::rows(found))
     }
 
     /// The same of every system.

@@ -213,7 +213,7 @@ impl State {
 }
 
 /// How often a check is heard of, at the slowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, sqlx::FromRow)]
 pub(super) struct Patience {
     /// Seconds from one run to the next.
     pub(super) interval_s: i64,
