@@ -18,3 +18,6 @@ create index maintenance_system_by_start on maintenance_system (system_id, start
 create index maintenance_system_by_openness on maintenance_system
     (system_id, is_open, start_at, maintenance_id, end_at, series_id);
 create index maintenance_by_series on maintenance (series_id, start_at, id);
+
+-- Open ones of a severity are found without those that are resolved.
+create index incident_by_severity_and_activity on incident (severity, is_active, created_at, id);

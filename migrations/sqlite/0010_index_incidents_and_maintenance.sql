@@ -31,3 +31,6 @@ create virtual table incident_text using fts5 (
     search_text, content = '', contentless_delete = 1, detail = none, tokenize = 'trigram case_sensitive 1'
 );
 insert into incident_text (rowid, search_text) select place, search_text from incident;
+
+-- Open ones of a severity are found without those that are resolved.
+create index incident_by_severity_and_activity on incident (severity, is_active, created_at, id);

@@ -1,5 +1,6 @@
 //! Incidents: what went wrong, which systems it touched, and what was done.
 
+mod bulk_store;
 mod by_check;
 pub mod domain;
 mod message;

@@ -80,7 +80,8 @@ impl Reader {
                 text,
                 page.limit()
             ),
-            (None, Some(severity), _) => sql!(
+            (None, Some(severity), false) => self.open_incidents(severity, page, filter).await,
+            (None, Some(severity), true) => sql!(
                 self,
                 fetch_all as Incident,
                 "select id, title, description, severity, status,
@@ -88,13 +89,12 @@ impl Reader {
                  created_at, updated_at, resolved_at
                  from incident
                  where severity = $3 and (created_at, id) < ($1, $2)
-                   and ($4 or is_active) and created_at >= $5 and created_at < $6
-                   and ($7 is null or search_text like coalesce($7, '') escape '!')
-                 order by created_at desc, id desc limit $8",
+                   and created_at >= $4 and created_at < $5
+                   and ($6 is null or search_text like coalesce($6, '') escape '!')
+                 order by created_at desc, id desc limit $7",
                 at,
                 id,
                 severity,
-                filter.includes_resolved,
                 from,
                 before,
                 text,
@@ -190,6 +190,32 @@ impl Reader {
         )
     }
 
+    /// Those of a severity that are not resolved.
+    async fn open_incidents(&mut self, severity: Severity, page: &Page, filter: &Filter) -> Result<Vec<Incident>> {
+        let ((at, id), text) = (before(page), filter.text.as_deref().map(containing));
+        let from = filter.created_from.unwrap_or(Timestamp(i64::MIN));
+        let before = filter.created_before.unwrap_or(Timestamp(i64::MAX));
+        sql!(
+            self,
+            fetch_all as Incident,
+            "select id, title, description, severity, status,
+             suppress_notifications, created_by_kind, created_by_id, created_by_name,
+             created_at, updated_at, resolved_at
+             from incident
+             where severity = $3 and is_active = true and (created_at, id) < ($1, $2)
+               and created_at >= $4 and created_at < $5
+               and ($6 is null or search_text like coalesce($6, '') escape '!')
+             order by created_at desc, id desc limit $7",
+            at,
+            id,
+            severity,
+            from,
+            before,
+            text,
+            page.limit()
+        )
+    }
+
     pub(super) async fn incident(&mut self, id: IncidentId) -> Result<Option<Incident>> {
         sql!(
             self,
@@ -198,73 +224,6 @@ impl Reader {
                  suppress_notifications, created_by_kind, created_by_id, created_by_name,
                  created_at, updated_at, resolved_at from incident where id = $1",
             id
-        )
-    }
-
-    /// What is wrong with these systems, so much of each: a system and an incident of it in each row, newest first.
-    pub(super) async fn active_incidents(
-        &mut self,
-        systems: &[SystemId],
-        each: usize,
-    ) -> Result<Vec<(SystemId, IncidentId)>> {
-        sql!(
-            self,
-            fetch_all as (SystemId, IncidentId),
-            {
-                sqlite: "select system_id, incident_id from (
-                             select system_id, incident_id, row_number() over (
-                                 partition by system_id order by created_at desc, incident_id desc) as turn
-                             from incident_system
-                             where system_id in (select unhex(value) from json_each($1)) and is_active = true) as ranked
-                         where turn <= $2 order by system_id, turn",
-                postgres: "select system_id, incident_id from (
-                               select system_id, incident_id, row_number() over (
-                                   partition by system_id order by created_at desc, incident_id desc) as turn
-                               from incident_system
-                               where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                                 and is_active = true) as ranked
-                           where turn <= $2 order by system_id, turn",
-            },
-            hex(systems.iter().map(|system| system.0)),
-            i64::try_from(each).unwrap_or(i64::MAX)
-        )
-    }
-
-    /// In no order.
-    pub(super) async fn incidents_of(&mut self, ids: &[IncidentId]) -> Result<Vec<Incident>> {
-        sql!(
-            self,
-            fetch_all as Incident,
-            {
-                sqlite: "select id, title, description, severity, status,
-                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
-                 created_at, updated_at, resolved_at
-                         from incident where id in (select unhex(value) from json_each($1))",
-                postgres: "select id, title, description, severity, status,
-                 suppress_notifications, created_by_kind, created_by_id, created_by_name,
-                 created_at, updated_at, resolved_at
-                           from incident
-                           where id in (select value::uuid from json_array_elements_text(cast($1 as json)))",
-            },
-            hex(ids.iter().map(|id| id.0))
-        )
-    }
-
-    /// Which systems these incidents touch, oldest system first.
-    pub(super) async fn links(&mut self, ids: &[IncidentId], limit: usize) -> Result<Vec<(IncidentId, SystemId)>> {
-        sql!(
-            self,
-            fetch_all as (IncidentId, SystemId),
-            {
-                sqlite: "select incident_id, system_id from incident_system
-                         where incident_id in (select unhex(value) from json_each($1))
-                         order by incident_id, system_id limit $2",
-                postgres: "select incident_id, system_id from incident_system
-                           where incident_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                           order by incident_id, system_id limit $2",
-            },
-            hex(ids.iter().map(|id| id.0)),
-            i64::try_from(limit).unwrap_or(i64::MAX)
         )
     }
 
