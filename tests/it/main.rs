@@ -95,6 +95,7 @@ mod storage;
 mod stream;
 mod timing;
 mod under_load;
+mod upgrade;
 mod verdicts;
 mod watch;
 mod watch_crowds;
