@@ -44,7 +44,10 @@ const FIRST_WITHIN_US: u64 = 500_000;
 
 /// What was due while no server was there runs within this, or within half an interval that is shorter: it may be all
 /// checks, and their targets are not to notice.
-const OVERDUE_WITHIN_US: i64 = 60_000_000;
+const OVERDUE_WITHIN_US: i64 = 600_000_000;
+
+/// What is due this often waits for its time, also after a start.
+const OFTEN_US: i64 = 60_000_000;
 
 /// Replicas see a change at different moments, but not further apart.
 const NEW_FOR_US: i64 = 10_000_000;
@@ -84,10 +87,10 @@ impl Job {
         if self.is_new(now) {
             return Some(self.first_time(now));
         }
+        let Rhythm { interval_us, .. } = self.rhythm;
         let was_missed = self.last_run_at.is_none_or(|last| last < self.rhythm.upto(now));
-        let within = (self.rhythm.interval_us / 2).min(OVERDUE_WITHIN_US).unsigned_abs();
-        let overdue = Timestamp(now.0 + self.soon(within));
-        (was_missed && overdue < self.rhythm.after(now)).then_some(overdue)
+        let overdue = Timestamp(now.0 + self.soon((interval_us / 2).min(OVERDUE_WITHIN_US).unsigned_abs()));
+        (was_missed && interval_us > OFTEN_US && overdue < self.rhythm.after(now)).then_some(overdue)
     }
 
     /// Whether a caller has just made or changed it, and nothing has run since.

@@ -222,7 +222,7 @@ async fn one_more_system_does_not_run_a_check_for_all_the_others() {
 }
 
 #[tokio::test]
-async fn what_was_due_while_no_server_was_there_runs_within_a_minute_of_the_start() {
+async fn what_was_due_while_no_server_was_there_runs_soon_after_the_start() {
     const DAY: Duration = Duration::from_hours(24);
     let (server, target) = (Server::start().await, Target::start().await);
     let (shop, other) = (system(&server.admin(), "shop").await, system(&server.admin(), "other").await);
@@ -234,9 +234,9 @@ async fn what_was_due_while_no_server_was_there_runs_within_a_minute_of_the_star
         let clock = clock.clone();
         server.restart_with(move |_| clock.advance(for_long)).await
     };
-    let within_a_minute = async |server: &Server, expected: usize| {
+    let ten_minutes_later = async |server: &Server, expected: usize| {
         for _ in 0..13 {
-            server.clock.advance(SECOND * 5);
+            server.clock.advance(SECOND * 50);
             sleep(SECOND / 4).await;
         }
         let admin = server.admin();
@@ -245,15 +245,15 @@ async fn what_was_due_while_no_server_was_there_runs_within_a_minute_of_the_star
     };
 
     let server = ends(server, SECOND).await;
-    within_a_minute(&server, expected).await;
+    ten_minutes_later(&server, expected).await;
     let server = ends(server, DAY * 2).await;
     expected += 1;
-    within_a_minute(&server, expected).await;
+    ten_minutes_later(&server, expected).await;
     // The clock stands still: it has not run yet.
     associate(&server.admin(), &other, &daily, json!({})).await;
     let server = ends(server, Duration::ZERO).await;
     expected += 1;
-    within_a_minute(&server, expected).await;
+    ten_minutes_later(&server, expected).await;
 }
 
 #[tokio::test]
