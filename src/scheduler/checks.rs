@@ -188,15 +188,19 @@ impl Schedule {
         let overdue = self.roster.take_over(&gained, now);
         let (kernel, share, runner) = (self.kernel.clone(), self.share.clone(), self.runner.clone());
         let (running, stop, figures) = (self.running.clone(), self.stop.clone(), self.figures.clone());
+        let later = self.later.clone();
         self.running.spawn(async move {
             let Some(overdue) = stop.run_until_cancelled(not_run(&kernel, overdue, &figures)).await else { return };
             for (job, at) in overdue {
-                let (share, runner) = (share.clone(), runner.clone());
+                let (share, runner, later) = (share.clone(), runner.clone(), later.clone());
                 running.spawn(async move {
                     let pause = sleep(Duration::from_micros(spread(job.number.unsigned_abs()) % OVERDUE_WITHIN_US));
                     let is_wanted = job.ended.run_until_cancelled(pause).await.is_some();
-                    if let (true, Ours::Under(lease)) = (is_wanted, share.of(job.number)) {
-                        runner.run(Start { job, at, lease: Some(lease) }).await;
+                    match share.of(job.number) {
+                        _ if !is_wanted => {}
+                        Ours::Under(lease) => runner.run(Start { job, at, lease: Some(lease) }).await,
+                        // The lease is not sure at this moment: whoever gains the shard next runs it.
+                        Ours::No | Ours::Alone => drop(later.send(Later::Left(job.number, at))),
                     }
                 });
             }
@@ -289,7 +293,7 @@ impl Schedule {
         drop(store);
         let now = self.clock.now();
         for job in jobs(&self.kernel, found) {
-            self.roster.set(&job, Some(job.first_time(now)), now);
+            self.roster.set(&job, job.first_time(now), now);
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) beat: Option<Heartbeat>,
     /// Since when there should be results: when the check was last changed, or the system got it.
     pub(super) since: Timestamp,
+    /// When a caller last changed the check, or whether it runs for the system.
+    changed_at: Timestamp,
     /// For when the last run was due, when the job was made.
     last_run_at: Option<Timestamp>,
     /// How long it may be silent before nobody knows how it is.
@@ -74,29 +76,24 @@ impl Job {
         self.heard.fetch_max(at.0, Ordering::AcqRel);
     }
 
-    /// When it is due first after a caller changed something: soon. If nothing has run since the change, that is the same
-    /// time on every replica, and whoever runs it, it is one run.
-    pub(super) fn first_time(&self, now: Timestamp) -> Timestamp {
-        let from = if self.is_new(now) { self.since.min(now) } else { now };
-        Timestamp(from.0 + self.soon(FIRST_WITHIN_US))
+    /// When it is due first after a caller changed something, if not by its rhythm: soon, if nothing has run since. That is
+    /// the same time on every replica, and whoever runs it, it is one run.
+    pub(super) fn first_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let has_run = self.last_run_at.is_some_and(|last| last >= self.changed_at);
+        let is_new = now.0.saturating_sub(self.changed_at.0) < NEW_FOR_US;
+        let from = if is_new { self.changed_at.min(now) } else { now };
+        (!has_run).then(|| Timestamp(from.0 + self.soon(FIRST_WITHIN_US)))
     }
 
-    /// When it is due first after a start of the server, if not by its rhythm: soon, if a time of its rhythm has passed
-    /// without a run.
+    /// The same after a start of the server: soon, if it is new, or if a time of its rhythm has passed without a run.
     pub(super) fn first_time_after_start(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.is_new(now) {
-            return Some(self.first_time(now));
+        if now.0.saturating_sub(self.changed_at.0) < NEW_FOR_US {
+            return self.first_time(now);
         }
         let Rhythm { interval_us, .. } = self.rhythm;
         let was_missed = self.last_run_at.is_none_or(|last| last < self.rhythm.upto(now));
         let overdue = Timestamp(now.0 + self.soon((interval_us / 2).min(OVERDUE_WITHIN_US).unsigned_abs()));
         (was_missed && interval_us > OFTEN_US && overdue < self.rhythm.after(now)).then_some(overdue)
-    }
-
-    /// Whether a caller has just made or changed it, and nothing has run since.
-    fn is_new(&self, now: Timestamp) -> bool {
-        let has_run = self.last_run_at.is_some_and(|last| last >= self.since);
-        !has_run && now.0.saturating_sub(self.since.0) < NEW_FOR_US
     }
 
     fn soon(&self, within_us: u64) -> i64 {
@@ -115,7 +112,8 @@ pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> 
     let mut checks: HashMap<CheckId, (Arc<Check>, Option<Arc<Plan>>)> = HashMap::new();
     let job = |one: Scheduled| {
         let (grace_us, beat) = (one.grace_us(), beat(&one));
-        let Scheduled { check, number, system_id, associated_at, last_judged_at, last_run_at } = one;
+        let Scheduled { check, number, system_id, associated_at, association_changed_at, last_judged_at, last_run_at } =
+            one;
         let shared = checks.entry(check.id).or_insert_with(|| {
             let plan = keeps_plan(&check).then(|| plan_of(kernel, &check).ok()).flatten();
             (Arc::new(Check { description: None, ..check }), plan.map(Arc::new))
@@ -129,6 +127,7 @@ pub(super) fn jobs(kernel: &Kernel, scheduled: Vec<Scheduled>) -> Vec<Arc<Job>> 
             kept,
             beat,
             since: check.updated_at.max(associated_at),
+            changed_at: check.updated_at.max(association_changed_at),
             last_run_at,
             grace_us,
             heard: AtomicI64::new(last_judged_at.map_or(NOTHING, |at| at.0)),
@@ -146,4 +145,6 @@ pub(super) enum Later {
     Run(i64, Timestamp),
     /// A look whether it has fallen silent.
     Silence(i64, Timestamp),
+    /// A run that was due then, when the shard is gained again.
+    Left(i64, Timestamp),
 }

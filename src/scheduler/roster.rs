@@ -94,6 +94,9 @@ impl Roster {
         match later {
             Later::Run(number, until) => self.runs.delay(number, until),
             Later::Silence(number, until) => self.silences.delay(number, until),
+            Later::Left(number, at) => {
+                self.left.entry(number).and_modify(|last| *last = at.max(*last)).or_insert(at);
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Scheduled {
     pub system_id: SystemId,
     /// When it was associated.
     pub associated_at: Timestamp,
+    /// When that was last changed.
+    pub association_changed_at: Timestamp,
     /// For when the last run was due that says something.
     pub last_judged_at: Option<Timestamp>,
     /// For when the last run was due.
@@ -52,7 +54,8 @@ impl Reader {
             fetch_all as Scheduled,
             "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                  retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                 number, system_id, association.created_at as associated_at, last_judged_at, last_run_at
+                 number, system_id, association.created_at as associated_at,
+                 association.updated_at as association_changed_at, last_judged_at, last_run_at
              from healthcheck_association as association
              join healthcheck_check as check_ on check_.id = association.check_id
              left join healthcheck_state as state on state.association = number
@@ -68,14 +71,16 @@ impl Reader {
             {
                 sqlite: "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                              retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                             number, system_id, association.created_at as associated_at, last_judged_at, last_run_at
+                             number, system_id, association.created_at as associated_at,
+                             association.updated_at as association_changed_at, last_judged_at, last_run_at
                          from healthcheck_association as association
                          join healthcheck_check as check_ on check_.id = association.check_id
                          left join healthcheck_state as state on state.association = number
                          where number in (select value from json_each($1)) and enabled = true and paused = false",
                 postgres: "select id, name, description, strategy_id, config, secrets, assertions, interval_s, timeout_ms, retries,
                                retry_backoff_ms, degraded_above_ms, paused, check_.created_at, check_.updated_at,
-                               number, system_id, association.created_at as associated_at, last_judged_at, last_run_at
+                               number, system_id, association.created_at as associated_at,
+                               association.updated_at as association_changed_at, last_judged_at, last_run_at
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
                            left join healthcheck_state as state on state.association = number
