@@ -79,7 +79,8 @@ impl Job {
     /// When it is due first after a caller changed something, if not by its rhythm: soon, if nothing has run since. That is
     /// the same time on every replica, and whoever runs it, it is one run.
     pub(super) fn first_time(&self, now: Timestamp) -> Option<Timestamp> {
-        let has_run = self.last_run_at.is_some_and(|last| last >= self.changed_at);
+        // Of a heartbeat it is looked by when a report is missing: that has to be known, also if one has come already.
+        let has_run = self.beat.is_none() && self.last_run_at.is_some_and(|last| last >= self.changed_at);
         let is_new = now.0.saturating_sub(self.changed_at.0) < NEW_FOR_US;
         let from = if is_new { self.changed_at.min(now) } else { now };
         (!has_run).then(|| Timestamp(from.0 + self.soon(FIRST_WITHIN_US)))
@@ -89,6 +90,9 @@ impl Job {
     pub(super) fn first_time_after_start(&self, now: Timestamp) -> Option<Timestamp> {
         if now.0.saturating_sub(self.changed_at.0) < NEW_FOR_US {
             return self.first_time(now);
+        }
+        if self.beat.is_some() {
+            return Some(Timestamp(now.0 + self.soon(NEW_FOR_US.unsigned_abs())));
         }
         let Rhythm { interval_us, .. } = self.rhythm;
         let was_missed = self.last_run_at.is_none_or(|last| last < self.rhythm.upto(now));

@@ -116,7 +116,7 @@ pub(super) fn secrets_of(kernel: &Kernel, id: CheckId, sealed: Option<&str>) -> 
     vault::open(sealed, id, &kernel.key, &kernel.old_keys)
 }
 
-/// Whether a plan is to be kept from run to run: others take some ten microseconds to make, and some kilobytes.
+/// Whether a plan is to be kept from run to run: others are made quickly, and take kilobytes.
 #[must_use]
 pub fn keeps_plan(check: &Check) -> bool {
     assertions_of(check).iter().any(Assertion::has_expression)

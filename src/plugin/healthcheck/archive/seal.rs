@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 /// late.
 pub(crate) const SEALED_AFTER_US: i64 = 15 * 60 * 1_000_000;
 
-/// So many associations are sealed in one transaction, an hour each: others wait for it, some ten milliseconds.
+/// So many associations are sealed in one transaction, an hour each: others wait for it, some tens of milliseconds.
 const AT_ONCE: i64 = 8;
 
 /// Hours of a day.
