@@ -257,6 +257,31 @@ async fn what_was_due_while_no_server_was_there_runs_soon_after_the_start() {
 }
 
 #[tokio::test]
+async fn a_missing_report_is_noticed_at_its_hour_also_after_a_start() {
+    let server = Server::start().await;
+    let shop = system(&server.admin(), "shop").await;
+    let new = json!({"name": "backup", "strategyId": "heartbeat", "intervalSeconds": 86_400,
+                     "config": {"cron": "0 * * * *", "graceSeconds": 60}});
+    let hourly = server.admin().call("healthcheck.createConfiguration", new).await["id"].take();
+    associate(&server.admin(), &shop, &hourly, json!({})).await;
+    let good = json!({"configurationId": hourly, "status": "healthy"});
+    server.admin().call("healthcheck.reportResult", good).await;
+    let clock = server.clock.clone();
+    let server = server.restart_with(move |_| clock.advance(MINUTE)).await;
+    let admin = server.admin();
+    let mut statuses = vec![];
+    for _ in 0..30 {
+        server.clock.advance(MINUTE * 5);
+        sleep(SECOND / 4).await;
+        statuses.push(status(&admin, &shop).await["status"].as_str().unwrap().to_owned());
+    }
+    assert!(
+        statuses.iter().any(|one| one == "unhealthy"),
+        "two hours and a half without an hourly report: {statuses:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_run_goes_on_when_another_system_gets_the_check() {
     let (server, target) = (Server::start().await, Target::start().await);
     let admin = server.admin();
