@@ -59,7 +59,7 @@ async fn who_takes_too_long_is_left_and_nothing_stays_open() {
         let started = Instant::now();
         let seen = look_within("http", &settings, Duration::from_millis(200), &Net::new(Policy::default())).await;
         assert!(targets(&seen).contains(words), "{name}: {:?}", seen.trouble);
-        assert!(started.elapsed() < Duration::from_secs(3), "{name}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name}");
         assert_eq!(seen.findings.contains_key("statusCode"), words.starts_with("reading"), "{name}");
         for _ in 0..50 {
             if *gone.lock().unwrap() == 1 {

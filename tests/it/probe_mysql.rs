@@ -214,5 +214,5 @@ async fn a_real_server() {
     let cipher = look("mysql", &with(good.clone(), &more), LONG).await;
     assert!(cipher.findings["value"].as_str().unwrap().starts_with("TLS_"), "{cipher:?}");
     let slow = look("mysql", &with(good, &json!({"query": "select sleep(30)"})), A_MOMENT).await;
-    assert_eq!(blamed(&slow), "No answer within 400 ms (waiting for the query)");
+    assert_eq!(blamed(&slow), "No answer within 1000 ms (waiting for the query)");
 }

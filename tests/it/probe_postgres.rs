@@ -113,8 +113,8 @@ async fn endless_scram_is_refused() {
     })
     .await;
     let started = Instant::now();
-    let seen = look("postgres", &settings(address.port()), A_MOMENT).await;
-    assert!(blamed(&seen).contains("iteration count") && started.elapsed() < A_MOMENT, "{seen:?}");
+    let seen = look("postgres", &settings(address.port()), LONG).await;
+    assert!(blamed(&seen).contains("iteration count") && started.elapsed() < LONG, "{seen:?}");
 }
 
 #[tokio::test]
@@ -185,5 +185,5 @@ async fn a_real_server() {
     let more = json!({"query": query, "ssl": true, "tlsOptions": {"skipVerification": true}});
     assert_eq!(look("postgres", &with(good.clone(), &more), LONG).await.findings["value"], 1);
     let slow = look("postgres", &with(good, &json!({"query": "select pg_sleep(30)"})), A_MOMENT).await;
-    assert_eq!(blamed(&slow), "No answer within 400 ms (waiting for the query)");
+    assert_eq!(blamed(&slow), "No answer within 1000 ms (waiting for the query)");
 }

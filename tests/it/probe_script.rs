@@ -97,7 +97,7 @@ fn processes(mark: &str) -> Vec<String> {
 }
 
 async fn nothing_remains(mark: &str) {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while !processes(mark).is_empty() {
         assert!(Instant::now() < deadline, "{:?} remain", processes(mark));
         sleep(Duration::from_millis(10)).await;
@@ -116,7 +116,7 @@ async fn when_its_time_is_up_all_of_it_is_gone() {
         sleep(Duration::from_millis(5)).await;
     }
     let seen = looked.await.unwrap();
-    assert_eq!(blamed(&seen), "No answer within 400 ms (waiting for the script to end)");
+    assert_eq!(blamed(&seen), "No answer within 1000 ms (waiting for the script to end)");
     for (name, value) in json!({"exitCode": -1, "timedOut": true, "success": false}).as_object().unwrap() {
         assert_eq!(&seen.findings[name], value, "{name}");
     }
@@ -132,16 +132,16 @@ async fn what_it_leaves_in_the_background_ends_with_it() {
     let started = Instant::now();
     let seen = run(settings, LONG).await;
     assert_eq!((&seen.trouble, written(&seen)), (&None, "done\n"));
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(15));
     nothing_remains(mark).await;
 }
 
 #[tokio::test]
 async fn one_that_hides_does_not_keep_the_look_waiting() {
     let started = Instant::now();
-    let seen = shell("setsid sleep 3 & echo done").await;
+    let seen = shell("setsid sleep 30 & echo done").await;
     assert_eq!((&seen.trouble, written(&seen)), (&None, "done\n"));
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
