@@ -2,10 +2,12 @@
 
 use super::{Caller, Identity};
 use crate::proto::checkmate::common::v1 as pb;
+use serde::Deserialize;
 
 /// What kind of identity acted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// A person with an account.
     User,
@@ -18,7 +20,7 @@ pub enum ActorKind {
 }
 
 /// Who acted. As columns: `created_by_kind`, `created_by_id`, `created_by_name`.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, sqlx::FromRow)]
 pub struct Actor {
     /// What kind of identity.
     #[sqlx(rename = "created_by_kind")]

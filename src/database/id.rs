@@ -35,7 +35,7 @@ pub(crate) fn hex(ids: impl Iterator<Item = Uuid>) -> String {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, sqlx::Type)]
         #[sqlx(transparent)]
         pub struct $name(pub uuid::Uuid);
 

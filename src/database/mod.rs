@@ -19,7 +19,7 @@ mod sqlite;
 mod timestamp;
 mod version;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::{Batch, boolean, bytes};
 pub use change::{Changes, Deferred, Did};
 pub use ear::Ear;
 pub use id::Ids;

@@ -1,7 +1,7 @@
 //! Times as they are stored.
 
 /// Microseconds since 1970, UTC: an integer sorts the same in both databases, and there is no text to disagree about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Timestamp(pub i64);
 

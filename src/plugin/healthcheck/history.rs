@@ -167,7 +167,7 @@ impl Healthchecks {
                 status: message::health(status::status_of(&one, now)),
                 configuration_name: one.check_name,
                 strategy_id: one.strategy_id,
-                interval_seconds: i32::try_from(one.interval_s).unwrap_or(i32::MAX),
+                interval_seconds: i32::try_from(one.patience.interval_s).unwrap_or(i32::MAX),
                 enabled: one.enabled,
                 state_thresholds: thresholds,
             });

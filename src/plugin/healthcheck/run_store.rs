@@ -1,8 +1,8 @@
 //! Every statement about runs, and about what is kept of them.
 
 use super::domain::{CheckId, Health};
-use super::state::{Patience, State};
-use crate::database::{Batch, Reader, Timestamp, Writer, sql};
+use super::state::{Patience, Standing, State};
+use crate::database::{Batch, Reader, Timestamp, Writer, boolean, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 use serde::Deserialize;
@@ -47,80 +47,33 @@ pub(super) struct Judging {
     pub(super) upto: i64,
 }
 
-/// An association with what is kept of its runs.
+/// An association with how it is. As `SQLite` puts it into an array: the fields in this order.
 #[derive(Clone, Debug, Deserialize, sqlx::FromRow)]
-#[serde(from = "Columns")]
 pub(super) struct Known {
     pub(super) check_id: CheckId,
     pub(super) check_name: String,
     pub(super) strategy_id: String,
     pub(super) system_id: SystemId,
     pub(super) number: i64,
+    #[serde(deserialize_with = "boolean")]
     pub(super) enabled: bool,
+    #[serde(deserialize_with = "boolean")]
     pub(super) paused: bool,
-    pub(super) interval_s: i64,
     #[sqlx(flatten)]
     pub(super) patience: Patience,
     pub(super) thresholds: Option<String>,
     status: Option<Health>,
     since: Option<Timestamp>,
-    outcomes: Option<String>,
-    last_run_at: Option<Timestamp>,
+    /// How many runs are behind the status.
+    pub(super) considered: Option<i64>,
+    /// When the last run was due.
+    pub(super) last_run_at: Option<Timestamp>,
     last_judged_at: Option<Timestamp>,
 }
 
-/// The columns of a [`Known`], as `SQLite` puts them into an array.
-type Columns = (
-    Uuid,
-    String,
-    String,
-    Uuid,
-    i64,
-    i64,
-    i64,
-    Patience,
-    Option<String>,
-    Option<Health>,
-    Option<i64>,
-    Option<String>,
-    Option<i64>,
-    Option<i64>,
-);
-
-impl From<Columns> for Known {
-    fn from(columns: Columns) -> Self {
-        let (check_id, check_name, strategy_id, system_id, number, enabled, paused, patience, thresholds, ..) = columns;
-        let (.., status, since, outcomes, last_run_at, last_judged_at) = columns;
-        Self {
-            check_id: check_id.into(),
-            check_name,
-            strategy_id,
-            system_id: system_id.into(),
-            number,
-            enabled: enabled != 0,
-            paused: paused != 0,
-            interval_s: patience.interval_s,
-            patience,
-            thresholds,
-            status,
-            since: since.map(Timestamp),
-            outcomes,
-            last_run_at: last_run_at.map(Timestamp),
-            last_judged_at: last_judged_at.map(Timestamp),
-        }
-    }
-}
-
 impl Known {
-    pub(super) fn state(&self) -> Option<State> {
-        Some(State {
-            status: self.status?,
-            since: self.since?,
-            outcomes: self.outcomes.clone()?,
-            last_run_at: self.last_run_at?,
-            last_judged_at: self.last_judged_at?,
-            incident_id: None,
-        })
+    pub(super) fn standing(&self) -> Option<Standing> {
+        Some(Standing { status: self.status?, since: self.since?, last_judged_at: self.last_judged_at? })
     }
 }
 
@@ -143,7 +96,7 @@ pub(super) struct NewRun {
 }
 
 impl Reader {
-    /// The associations of these systems with what is kept of their runs, oldest first.
+    /// The associations of these systems with how they are, oldest first.
     pub(super) async fn known(&mut self, systems: &[SystemId], limit: i64) -> Result<Vec<Known>> {
         let found = sql!(
             self,
@@ -152,27 +105,31 @@ impl Reader {
                 sqlite: "select json_group_array(json_array(
                              hex(check_id), name, strategy_id, hex(system_id), number, enabled, paused,
                              json_array(interval_s, timeout_ms, retries, retry_backoff_ms), thresholds,
-                             status, since, outcomes, last_run_at, last_judged_at))
+                             status, since, considered, last_run_at, last_judged_at))
                          from (select check_id, name, strategy_id, system_id, number, enabled, paused, interval_s,
                                    timeout_ms, retries, retry_backoff_ms, thresholds,
-                                   status, since, outcomes, last_run_at, last_judged_at
-                               from healthcheck_association as association
+                                   status, since, length(outcomes) as considered, last_run_at, last_judged_at
+                               from (select distinct unhex(value) as id from json_each($1)) as wanted
+                               cross join healthcheck_association as association on association.system_id = wanted.id
                                join healthcheck_check as check_ on check_.id = association.check_id
                                left join healthcheck_state as state on state.association = association.number
-                               where system_id in (select unhex(value) from json_each($1)) order by number limit $2)",
+                               limit $2)",
                 postgres: "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
                                timeout_ms, retries, retry_backoff_ms, thresholds,
-                               status, since, outcomes, last_run_at, last_judged_at
+                               status, since, length(outcomes)::bigint as considered, last_run_at, last_judged_at
                            from healthcheck_association as association
                            join healthcheck_check as check_ on check_.id = association.check_id
                            left join healthcheck_state as state on state.association = association.number
                            where system_id in (select value::uuid from json_array_elements_text(cast($1 as json)))
-                           order by number limit $2",
+                           limit $2",
             },
             crate::database::hex(systems.iter().map(|system| system.0)),
             limit
         )?;
-        Ok(Batch::rows(found))
+        let mut found = Batch::rows(found);
+        // The databases take longer for it than for all the rest.
+        found.sort_unstable_by_key(|one| one.number);
+        Ok(found)
     }
 
     /// The same of every system.
@@ -182,7 +139,7 @@ impl Reader {
             fetch_all as Known,
             "select check_id, name as check_name, strategy_id, system_id, number, enabled, paused, interval_s,
                  timeout_ms, retries, retry_backoff_ms, thresholds,
-                 status, since, outcomes, last_run_at, last_judged_at
+                 status, since, cast(length(outcomes) as bigint) as considered, last_run_at, last_judged_at
              from healthcheck_association as association
              join healthcheck_check as check_ on check_.id = association.check_id
              left join healthcheck_state as state on state.association = association.number

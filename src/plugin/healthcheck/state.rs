@@ -22,6 +22,17 @@ pub(super) struct State {
     pub(super) incident_id: Option<IncidentId>,
 }
 
+/// How an association is, and what that depends on as time goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// How it is, by the thresholds.
+    pub(super) status: Health,
+    /// Since when.
+    pub(super) since: Timestamp,
+    /// When the last run was due that says something.
+    pub(super) last_judged_at: Timestamp,
+}
+
 /// So many outcomes are kept, and counted at most.
 pub(super) const OUTCOMES_MAX: usize = 100;
 
@@ -174,25 +185,26 @@ impl State {
         state
     }
 
-    /// How it is as of a time: unknown when nothing was heard for longer than the grace.
+    /// How it is, without what it was made from.
     #[must_use]
-    pub(super) fn as_of(&self, now: Timestamp, grace_us: i64) -> Health {
-        if self.is_silent(now, grace_us) { Health::Unknown } else { self.status }
+    pub(super) fn standing(&self) -> Standing {
+        let Self { status, since, last_judged_at, .. } = *self;
+        Standing { status, since, last_judged_at }
     }
 
-    /// Since when it is as it is as of a time.
+    /// How it is as of a time.
     #[must_use]
-    pub(super) fn since_as_of(&self, now: Timestamp, grace_us: i64) -> Timestamp {
-        let was_known = self.status != Health::Unknown;
-        if was_known && self.is_silent(now, grace_us) { self.silent_at(grace_us) } else { self.since }
+    pub(super) fn as_of(&self, now: Timestamp, grace_us: i64) -> Health {
+        self.standing().as_of(now, grace_us)
     }
 
     /// The state once it is written down that nothing was heard for too long; `None` if there is nothing to write.
     #[must_use]
     pub(super) fn fallen_silent(self, now: Timestamp, grace_us: i64) -> Option<Self> {
-        let is_news = self.status != Health::Unknown && self.is_silent(now, grace_us);
+        let standing = self.standing();
+        let is_news = self.status != Health::Unknown && standing.is_silent(now, grace_us);
         // What it was before says nothing about what comes.
-        let (since, outcomes) = (self.silent_at(grace_us), String::new());
+        let (since, outcomes) = (standing.silent_at(grace_us), String::new());
         is_news.then_some(Self { status: Health::Unknown, since, outcomes, ..self })
     }
 
@@ -202,12 +214,27 @@ impl State {
     pub(super) fn is_before(&self, at: Timestamp) -> bool {
         at > self.last_judged_at
     }
+}
 
-    fn is_silent(&self, now: Timestamp, grace_us: i64) -> bool {
+impl Standing {
+    /// How it is as of a time: unknown when nothing was heard for longer than the grace.
+    #[must_use]
+    pub(super) fn as_of(self, now: Timestamp, grace_us: i64) -> Health {
+        if self.is_silent(now, grace_us) { Health::Unknown } else { self.status }
+    }
+
+    /// Since when it is as it is as of a time.
+    #[must_use]
+    pub(super) fn since_as_of(self, now: Timestamp, grace_us: i64) -> Timestamp {
+        let was_known = self.status != Health::Unknown;
+        if was_known && self.is_silent(now, grace_us) { self.silent_at(grace_us) } else { self.since }
+    }
+
+    fn is_silent(self, now: Timestamp, grace_us: i64) -> bool {
         now.0.saturating_sub(self.last_judged_at.0) > grace_us
     }
 
-    fn silent_at(&self, grace_us: i64) -> Timestamp {
+    fn silent_at(self, grace_us: i64) -> Timestamp {
         Timestamp(self.last_judged_at.0.saturating_add(grace_us))
     }
 }
@@ -421,7 +448,10 @@ mod tests {
         let now = Timestamp(6 + GRACE);
         let silent = state.clone().fallen_silent(now, GRACE).unwrap();
         assert_eq!((silent.status, silent.since, silent.outcomes.as_str()), (Unknown, Timestamp(5 + GRACE), ""));
-        assert_eq!((state.since_as_of(now, GRACE), silent.since_as_of(now, GRACE)), (silent.since, silent.since));
+        assert_eq!(
+            (state.standing().since_as_of(now, GRACE), silent.standing().since_as_of(now, GRACE)),
+            (silent.since, silent.since)
+        );
         assert_eq!(silent.fallen_silent(Timestamp(7 + GRACE), GRACE), None);
     }
 }

@@ -30,18 +30,20 @@ pub(super) fn system(system_id: String, known: &[Known], now: Timestamp) -> pb::
 
 /// How a check of a system is.
 pub(super) fn status_of(known: &Known, now: Timestamp) -> Health {
-    known.state().map_or(Health::Unknown, |state| state.as_of(now, known.patience.grace_us(&known.strategy_id)))
+    known
+        .standing()
+        .map_or(Health::Unknown, |standing| standing.as_of(now, known.patience.grace_us(&known.strategy_id)))
 }
 
 fn check(known: &Known, now: Timestamp) -> pb::CheckStatus {
-    let (state, grace) = (known.state(), known.patience.grace_us(&known.strategy_id));
+    let grace = known.patience.grace_us(&known.strategy_id);
     pb::CheckStatus {
         configuration_id: known.check_id.to_string(),
         configuration_name: known.check_name.clone(),
         status: message::health(status_of(known, now)),
-        runs_considered: state.as_ref().map_or(0, |state| i32::try_from(state.outcomes.len()).unwrap_or(i32::MAX)),
-        last_run_at: state.as_ref().map(|state| state.last_run_at.message()),
-        since: state.as_ref().map(|state| state.since_as_of(now, grace).message()),
+        runs_considered: known.considered.map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX)),
+        last_run_at: known.last_run_at.map(Timestamp::message),
+        since: known.standing().map(|standing| standing.since_as_of(now, grace).message()),
         paused: known.paused,
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::access::actor::Actor;
 use crate::contract::{Change, Checker, Row, Rules};
-use crate::database::Timestamp;
 use crate::database::id::id;
+use crate::database::{Timestamp, boolean};
 use crate::error::{Error, Result};
 use crate::plugin::catalog::domain::{check_touched, must_have_room};
 use crate::proto::checkmate::incident::v1 as pb;
+use serde::Deserialize;
 
 id! {
     /// An incident.
@@ -29,8 +30,9 @@ pub const CHANGES_MAX: i64 = 2 * UPDATES_MAX;
 pub const LINKS_MAX: usize = 100_000;
 
 /// How far the work on an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Somebody looks for the cause.
     Investigating,
@@ -45,8 +47,9 @@ pub enum Status {
 }
 
 /// How bad an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Hardly anybody notices.
     Minor,
@@ -56,8 +59,8 @@ pub enum Severity {
     Critical,
 }
 
-/// Something that went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+/// Something that went wrong. As `SQLite` puts it into an array: the fields in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, sqlx::FromRow)]
 pub struct Incident {
     /// Its id.
     pub id: IncidentId,
@@ -70,6 +73,7 @@ pub struct Incident {
     /// How far the work on it is.
     pub status: Status,
     /// Whether notifications about its systems are held back while it is active.
+    #[serde(deserialize_with = "boolean")]
     pub suppress_notifications: bool,
     /// Who opened it.
     #[sqlx(flatten)]

@@ -2,11 +2,12 @@
 
 use super::chunk::HOUR_US;
 use super::span::{Last, Span};
-use crate::database::{Reader, Timestamp, sql};
+use crate::database::{Batch, Reader, Timestamp, bytes, sql};
 use crate::error::Result;
 use crate::plugin::catalog::domain::SystemId;
 use crate::plugin::healthcheck::domain::Health;
 use crate::plugin::healthcheck::state::Patience;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How far the runs of an association are archived.
@@ -66,12 +67,13 @@ pub(super) struct Hot {
     pub(super) detail: Option<String>,
 }
 
-/// Something that is kept of an hour or a day.
-#[derive(Clone, Debug, sqlx::FromRow)]
+/// Something that is kept of an hour or a day. As `SQLite` puts it into an array: the fields in this order.
+#[derive(Clone, Debug, Deserialize, sqlx::FromRow)]
 pub(in crate::plugin::healthcheck) struct Piece {
     pub(in crate::plugin::healthcheck) association: i64,
     /// The number of the hour or the day.
     pub(in crate::plugin::healthcheck) at: i64,
+    #[serde(deserialize_with = "bytes")]
     pub(in crate::plugin::healthcheck) data: Vec<u8>,
 }
 
@@ -233,15 +235,21 @@ impl Reader {
         from: i64,
         to: i64,
     ) -> Result<Vec<Piece>> {
-        sql!(
+        let found = sql!(
             self,
-            fetch_all as Piece,
-            "select association, hour as at, data from healthcheck_hour
-             where association = $1 and hour >= $2 and hour < $3 order by hour",
+            fetch_all as Batch<Piece>,
+            {
+                sqlite: "select json_group_array(json_array(association, hour, hex(data)))
+                         from (select association, hour, data from healthcheck_hour
+                               where association = $1 and hour >= $2 and hour < $3 order by hour)",
+                postgres: "select association, hour as at, data from healthcheck_hour
+                           where association = $1 and hour >= $2 and hour < $3 order by hour",
+            },
             association,
             from,
             to
-        )
+        )?;
+        Ok(Batch::rows(found))
     }
 
     /// Tallies of days, oldest first.
@@ -251,15 +259,21 @@ impl Reader {
         from: i64,
         to: i64,
     ) -> Result<Vec<Piece>> {
-        sql!(
+        let found = sql!(
             self,
-            fetch_all as Piece,
-            "select association, day as at, data from healthcheck_day
-             where association = $1 and day >= $2 and day < $3 order by day",
+            fetch_all as Batch<Piece>,
+            {
+                sqlite: "select json_group_array(json_array(association, day, hex(data)))
+                         from (select association, day, data from healthcheck_day
+                               where association = $1 and day >= $2 and day < $3 order by day)",
+                postgres: "select association, day as at, data from healthcheck_day
+                           where association = $1 and day >= $2 and day < $3 order by day",
+            },
             association,
             from,
             to
-        )
+        )?;
+        Ok(Batch::rows(found))
     }
 
     /// Runs that are not sealed, by these associations and the ends of what is wanted of each, oldest first.
