@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::world::Entropy;
 use chacha20poly1305::XChaCha20Poly1305;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -109,9 +109,9 @@ impl InstanceKey {
         XChaCha20Poly1305::new(&(*self.secrets).into())
     }
 
-    /// The tag of a token with which results are reported.
+    /// What used to be stored of a token with which results are reported, before that needed no key.
     #[must_use]
-    pub fn push_tag(&self, token: &str) -> String {
+    pub fn old_push_tag(&self, token: &str) -> String {
         hex(&hmac(&self.tags, &[b"push", token.as_bytes()]))
     }
 
@@ -167,6 +167,13 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
     }
     Some(bytes)
+}
+
+/// What is stored of a token with which results are reported. It has 256 random bits: nobody finds it from its digest,
+/// with a key or without, so it does not depend on the instance key and lives on when that is changed.
+#[must_use]
+pub fn push_tag(token: &str) -> String {
+    hex(&Sha256::new_with_prefix(b"checkmate push ").chain_update(token).finalize())
 }
 
 /// HMAC-SHA-256 over the parts, one after another.

@@ -48,7 +48,7 @@ pub(crate) fn bytes<'de, D: Deserializer<'de>>(column: D) -> Result<Vec<u8>, D::
         fn visit_str<E: Error>(self, digits: &str) -> Result<Vec<u8>, E> {
             let value = |digit: u8| (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok());
             let byte = |pair: &[u8]| match *pair {
-                [high, low] => Some(value(high)? << 4 | value(low)?),
+                [high, low] => Some((value(high)? << 4) | value(low)?),
                 _ => None,
             };
             let bytes = digits.as_bytes().chunks(2).map(byte).collect::<Option<_>>();

@@ -136,6 +136,31 @@ async fn another_instance_key_opens_and_seals_anew_what_an_old_one_sealed() {
     assert!(sent(&ran), "the old key is not needed any more: {ran}");
 }
 
+#[tokio::test]
+async fn push_tokens_outlive_the_instance_key() {
+    let server = Server::start().await;
+    let check = saved(&server.admin(), "heartbeat", &json!({})).await;
+    let made = server.admin().call("healthcheck.regeneratePushToken", json!({"configurationId": check})).await;
+    let token = made["token"].as_str().unwrap().to_owned();
+    let report = json!({"token": token});
+    let reported = async |server: &Server| server.admin().json("healthcheck.reportResult", report.clone()).await.status;
+    let old = server.config.instance_key.clone().unwrap();
+
+    let new = "cd".repeat(32);
+    let server = server.restart_with(|config| config.instance_key = Some(new.into())).await;
+    assert_eq!(reported(&server).await, 200);
+
+    // As it was stored before: known as long as the key is, and kept in the new form once it is used.
+    let tag = InstanceKey::parse(&old).unwrap().old_push_tag(&token);
+    let as_before = sqlx::AssertSqlSafe(format!("update healthcheck_check set push_tag = '{tag}'"));
+    Raw::open(&server.config.database).await.execute(as_before).await;
+    assert_eq!(reported(&server).await, 403, "nobody knows the old key");
+    let server = server.restart_with(|config| config.old_instance_keys = vec![old]).await;
+    assert_eq!(reported(&server).await, 200);
+    let server = server.restart_with(|config| config.old_instance_keys = vec![]).await;
+    assert_eq!(reported(&server).await, 200);
+}
+
 /// The places of secrets that a schema has; `*` is any name.
 fn places(schema: &Value, root: &Value, at: &str, depth: usize, found: &mut BTreeSet<String>) {
     if depth > 12 {

@@ -8,6 +8,7 @@ use super::settings::{self, Wanted};
 use super::store::changed_at;
 use super::{message, push, vault, wanted};
 use crate::access::Call;
+use crate::access::instance::push_tag;
 use crate::contract::Change;
 use crate::database::{Did, Timestamp, Writer};
 use crate::error::{Error, Result};
@@ -258,7 +259,7 @@ impl Healthchecks {
         if held.strategy_id != super::HEARTBEAT {
             return Err(Error::Refused("Only results of a heartbeat check are reported".into()));
         }
-        store.save_push_tag(id, &self.kernel.key.push_tag(&token)).await?;
+        store.save_push_tag(id, &push_tag(&token)).await?;
         self.kernel.commit(store, call.did("configuration.token_made", id)).await?;
         Ok(token)
     }

@@ -8,9 +8,10 @@ use super::runs::{Place, Wanted, place};
 use super::service::{Healthchecks, missing, wrong};
 use super::state::Thresholds;
 use super::{HEARTBEAT, message, push, settings, status, wanted};
+use crate::access::instance::push_tag;
 use crate::access::{Call, Identity};
 use crate::contract::{Page, Paged};
-use crate::database::Timestamp;
+use crate::database::{Reader, Timestamp};
 use crate::error::{Error, Result};
 use crate::plugin::catalog::domain::SystemId;
 use crate::proto::checkmate::healthcheck::v1 as pb;
@@ -207,12 +208,8 @@ impl Healthchecks {
         let mut store = self.kernel.database.reader().await?;
         let id = match (&request.token, &request.configuration_id) {
             (Some(token), _) => {
-                let refused = || Error::Forbidden("This token reports nothing (any more)".into());
-                if !push::is_like_one(token) {
-                    return Err(refused());
-                }
-                let tag = self.kernel.key.push_tag(token);
-                store.check_with_token(&tag).await?.ok_or_else(refused)?.0
+                let found = self.check_with_token(&mut store, token).await?;
+                found.ok_or_else(|| Error::Forbidden("This token reports nothing (any more)".into()))?
             }
             (None, _) if call.caller.identity == Identity::Anonymous => return Err(Error::NoCredential),
             (None, _) if !call.caller.may(MANAGE) => return Err(Error::missing_permission(&[MANAGE])),
@@ -252,6 +249,24 @@ impl Healthchecks {
         });
         let stored = record(&self.kernel, finished.collect(), None, call.now).await?;
         Ok(i32::try_from(stored.len()).unwrap_or(i32::MAX))
+    }
+}
+
+impl Healthchecks {
+    async fn check_with_token(&self, store: &mut Reader, token: &str) -> Result<Option<CheckId>> {
+        if !push::is_like_one(token) {
+            return Ok(None);
+        }
+        let tag = push_tag(token);
+        let keys = std::iter::once(&*self.kernel.key).chain(self.kernel.old_keys.iter());
+        let tags: Vec<_> = std::iter::once(tag.clone()).chain(keys.map(|key| key.old_push_tag(token))).collect();
+        let Some((id, stored)) = store.check_with_token(&tags).await? else { return Ok(None) };
+        if stored != tag {
+            let mut store = self.kernel.database.writer().await?;
+            store.replace_push_tag(id, &stored, &tag).await?;
+            store.commit_unseen("the same token in the form that needs no key").await?;
+        }
+        Ok(Some(id))
     }
 }
 

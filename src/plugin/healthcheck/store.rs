@@ -100,9 +100,18 @@ impl Reader {
         )
     }
 
-    /// The check that a token belongs to.
-    pub(super) async fn check_with_token(&mut self, tag: &str) -> Result<Option<(CheckId,)>> {
-        sql!(self, fetch_optional as (CheckId,), "select id from healthcheck_check where push_tag = $1", tag)
+    /// The check that a token belongs to, by the forms of its tag, and the form that is stored.
+    pub(super) async fn check_with_token(&mut self, tags: &[String]) -> Result<Option<(CheckId, String)>> {
+        sql!(
+            self,
+            fetch_optional as (CheckId, String),
+            {
+                sqlite: "select id, push_tag from healthcheck_check where push_tag in (select value from json_each($1))",
+                postgres: "select id, push_tag from healthcheck_check
+                           where push_tag in (select value from json_array_elements_text(cast($1 as json)))",
+            },
+            serde_json::json!(tags).to_string()
+        )
     }
 
     /// Oldest first.
@@ -275,6 +284,18 @@ impl Writer {
 
     pub(super) async fn save_push_tag(&mut self, id: CheckId, tag: &str) -> Result<u64> {
         sql!(self, execute, "update healthcheck_check set push_tag = $2 where id = $1", id, tag)
+    }
+
+    /// Unless another was given in the meantime.
+    pub(super) async fn replace_push_tag(&mut self, id: CheckId, before: &str, tag: &str) -> Result<u64> {
+        sql!(
+            self,
+            execute,
+            "update healthcheck_check set push_tag = $3 where id = $1 and push_tag = $2",
+            id,
+            before,
+            tag
+        )
     }
 
     pub(super) async fn delete_check(&mut self, id: CheckId) -> Result<u64> {
