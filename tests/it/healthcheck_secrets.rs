@@ -152,8 +152,8 @@ async fn push_tokens_outlive_the_instance_key() {
 
     // As it was stored before: known as long as the key is, and kept in the new form once it is used.
     let tag = InstanceKey::parse(&old).unwrap().old_push_tag(&token);
-    let as_before = sqlx::AssertSqlSafe(format!("update healthcheck_check set push_tag = '{tag}'"));
-    Raw::open(&server.config.database).await.execute(as_before).await;
+    let as_before = "update healthcheck_check set push_tag = $1";
+    Raw::open(&server.config.database).await.execute_with(as_before, &tag).await;
     assert_eq!(reported(&server).await, 403, "nobody knows the old key");
     let server = server.restart_with(|config| config.old_instance_keys = vec![old]).await;
     assert_eq!(reported(&server).await, 200);

@@ -196,7 +196,7 @@ async fn a_secret_in_a_row_is_found_when_the_server_stops() {
     let key = with_a_key(&server).await;
     let mut raw = Raw::open(&server.config.database).await;
     let hex = key.bytes().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat();
-    raw.set_every_description(&hex).await;
+    raw.execute_with("update auth_role set description = $1", &hex).await;
     caught(server, "Database");
 }
 
@@ -222,8 +222,8 @@ async fn a_secret_that_is_only_in_the_write_ahead_log_is_found() {
     let server = Server::start().await;
     let key = with_a_key(&server).await;
     let mut raw = Raw::open(&server.config.database).await;
-    raw.set_every_description(&key).await;
-    raw.set_every_description("").await;
+    raw.execute_with("update auth_role set description = $1", &key).await;
+    raw.execute_with("update auth_role set description = $1", "").await;
     let (wal, secrets) = (server.folder().join("checkmate.db-wal"), server.secrets());
     assert!(secrets.find(Where::Database, &std::fs::read(&wal).unwrap()).is_some());
     caught(server, "checkmate.db-wal");

@@ -41,9 +41,8 @@ impl Raw {
         }
     }
 
-    /// Writes a text into every row of the roles.
-    pub async fn set_every_description(&mut self, text: &str) {
-        let statement = "update auth_role set description = $1";
+    /// Executes a statement that has a text.
+    pub async fn execute_with(&mut self, statement: &'static str, text: &str) {
         let text = text.to_owned();
         match self {
             Self::Sqlite(connection) => drop(sqlx::query(statement).bind(text).execute(connection).await.unwrap()),
