@@ -4,7 +4,8 @@ use super::answer::{Answer, Listens};
 use super::farewell::{self, Farewell};
 use super::peer::{Peer, Peers};
 use super::socket::{Protocol, Socket};
-use super::{Edge, Limits, files};
+use super::files::{self, CLOSING_MAX};
+use super::{Edge, Limits};
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,19 +34,23 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
     let watch = tokio::spawn(peers.clone().watch(cut.clone()));
     let shared = edge.shared();
     let judge = tokio::spawn(shared.listeners.clone().judge(shared.stopping.clone(), cut.clone()));
-    let admit = |stream: TcpStream| {
+    // Whoever makes room has a socket until its task has seen that it is cut, and in a storm that takes a while.
+    let places = Arc::new(Semaphore::new(limits.connections.saturating_add(CLOSING_MAX).min(Semaphore::MAX_PERMITS)));
+    let admit = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
         // Whoever has gone already has no address.
         let Ok(address) = stream.peer_addr() else { return };
         let Some(known) = peers.meet(&closing, &cut) else { return };
         let (builders, edge, farewell) = (builders.clone(), edge.clone(), farewell.clone());
         attended.spawn(async move {
+            let _until_closed = place;
             let (peer, socket) = (&known.peer, Socket::new(stream, known.peer.clone()));
             peer.cut.run_until_cancelled(attend(socket, address.ip(), peer, &builders, edge, farewell)).await;
         });
     };
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let next = || async { (places.clone().acquire_owned().await.ok(), listener.accept().await) };
+    while let Some((place, accepted)) = stop.run_until_cancelled(next()).await {
         match accepted {
-            Ok((stream, _)) => admit(stream),
+            Ok((stream, _)) => admit(stream, place),
             Err(why) => {
                 tracing::warn!(cause = %why, "a connection could not be accepted");
                 peers.make_room();
@@ -52,7 +58,7 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
             }
         }
     }
-    farewell::close(listener).into_iter().for_each(admit);
+    farewell::close(listener).into_iter().for_each(|stream| admit(stream, None));
     edge.shared().tasks.close();
     attended.close();
     let finish = async {
