@@ -32,6 +32,18 @@ impl Timestamp {
         now.max(Self(self.0.saturating_add(1_000)))
     }
 
+    /// Without what milliseconds cannot express.
+    #[must_use]
+    pub fn whole_millis(self) -> Self {
+        Self(self.0.div_euclid(1_000).saturating_mul(1_000))
+    }
+
+    /// The first whole millisecond after it.
+    #[must_use]
+    pub fn next_millis(self) -> Self {
+        Self(self.whole_millis().0.saturating_add(1_000))
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn millis(self) -> i64 {

@@ -2,10 +2,12 @@
 //! decided in the database.
 
 use super::figures::Figures;
-use crate::error::Result;
+use crate::database::Timestamp;
+use crate::error::{Error, Result};
 use crate::plugin::Kernel;
 use crate::plugin::healthcheck::{seal_some, sealed_before, sweep_some};
 use crate::world::Clock;
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,42 +23,71 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 const DAY_US: i64 = 86_400_000_000;
 
+/// One that cannot be sealed is tried again after this, then after twice as long, and so on.
+const ASIDE: Duration = Duration::from_secs(10);
+
+/// But at least this often.
+const ASIDE_MAX: Duration = Duration::from_hours(1);
+
+/// Associations that cannot be sealed for now.
+#[derive(Default)]
+struct Aside(HashMap<i64, (Instant, Duration)>);
+
 /// Seals and sweeps until told to stop.
 pub(super) async fn keep(kernel: Kernel, clock: Clock, figures: Figures, stop: CancellationToken) {
-    let mut looks = 0;
+    let (mut looks, mut aside) = (0, Aside::default());
     while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
-        let done = look(&kernel, &clock, &figures, looks % LOOK_FOR_GONE_EVERY == 0, &stop).await;
-        if let Err(why) = done {
+        let now = clock.now();
+        if let Err(why) = seal(&kernel, now, &figures, &mut aside, &stop).await {
             tracing::warn!(cause = %why, "runs were not archived; trying again");
+        }
+        if let Err(why) = sweep(&kernel, now, &figures, looks % LOOK_FOR_GONE_EVERY == 0, &stop).await {
+            tracing::warn!(cause = %why, "old runs were not deleted; trying again");
         }
         looks = looks.wrapping_add(1);
     }
 }
 
-async fn look(
+async fn seal(
     kernel: &Kernel,
-    clock: &Clock,
+    now: Timestamp,
     figures: &Figures,
-    is_thorough: bool,
+    aside: &mut Aside,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let now = clock.now();
-    let today = now.0.div_euclid(DAY_US);
-    let (unsealed, unswept) = kernel.database.reader().await?.count_due(sealed_before(now), today).await?;
+    let count = async || Ok::<_, Error>(kernel.database.reader().await?.count_due(sealed_before(now), today(now)).await?.0);
+    let unsealed = count().await?;
     figures.unsealed.set(unsealed);
     while unsealed > 0 && !stop.is_cancelled() {
         let started = Instant::now();
-        let sealed = seal_some(kernel, now).await?;
-        if sealed.hours == 0 {
+        let sealed = seal_some(kernel, now, &aside.numbers()).await?;
+        if sealed.hours == 0 && sealed.failed.is_empty() {
             break;
         }
         figures.archiving.observe(started.elapsed().as_secs_f64());
         figures.sealed.inc_by(sealed.runs as u64);
+        aside.add(&sealed.failed);
         sleep(PAUSE).await;
     }
-    while (unswept > 0 || is_thorough) && !stop.is_cancelled() {
+    if unsealed > 0 {
+        figures.unsealed.set(count().await?);
+    }
+    Ok(())
+}
+
+async fn sweep(
+    kernel: &Kernel,
+    now: Timestamp,
+    figures: &Figures,
+    is_thorough: bool,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let (_, unswept) = kernel.database.reader().await?.count_due(sealed_before(now), today(now)).await?;
+    let mut looks_for_gone = is_thorough;
+    while (unswept > 0 || looks_for_gone) && !stop.is_cancelled() {
         let started = Instant::now();
-        let swept = sweep_some(kernel, now).await?;
+        let swept = sweep_some(kernel, now, looks_for_gone).await?;
+        looks_for_gone &= swept.gone > 0;
         if swept.looked == 0 {
             break;
         }
@@ -64,8 +95,24 @@ async fn look(
         figures.swept(swept);
         sleep(PAUSE).await;
     }
-    if unsealed > 0 {
-        figures.unsealed.set(kernel.database.reader().await?.count_due(sealed_before(now), today).await?.0);
-    }
     Ok(())
+}
+
+fn today(now: Timestamp) -> i64 {
+    now.0.div_euclid(DAY_US)
+}
+
+impl Aside {
+    /// Those that are not to be tried yet.
+    fn numbers(&self) -> Vec<i64> {
+        let now = Instant::now();
+        self.0.iter().filter(|(_, (until, _))| *until > now).map(|(number, _)| *number).collect()
+    }
+
+    fn add(&mut self, failed: &[i64]) {
+        for number in failed {
+            let wait = self.0.get(number).map_or(ASIDE, |(_, waited)| (*waited * 2).min(ASIDE_MAX));
+            self.0.insert(*number, (Instant::now() + wait, wait));
+        }
+    }
 }

@@ -21,7 +21,8 @@ impl Rhythm {
     #[must_use]
     pub fn of(identity: u64, interval_us: i64) -> Self {
         let interval_us = interval_us.max(1);
-        let phase = spread(identity) % interval_us.unsigned_abs();
+        // Whole milliseconds, as the times of runs are.
+        let phase = spread(identity) % interval_us.unsigned_abs() / 1_000 * 1_000;
         Self { interval_us, phase_us: i64::try_from(phase).unwrap_or_default() }
     }
 

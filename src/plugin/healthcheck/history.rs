@@ -4,7 +4,7 @@ use super::domain::{CheckId, Health, RunId, RunKind};
 use super::plan::Looked;
 use super::recorder::{Finished, Stored, record};
 use super::run_store::Run;
-use super::runs::{Place, Wanted, place};
+use super::runs::{Place, Wanted, place_and_rest};
 use super::service::{Healthchecks, missing, wrong};
 use super::state::Thresholds;
 use super::{HEARTBEAT, message, push, settings, status, wanted};
@@ -81,10 +81,9 @@ asked!(pb::GetDetailedHistoryRequest);
 impl Healthchecks {
     pub(super) async fn history(&self, request: &impl Asked, with_details: bool) -> Result<Found> {
         let mut wanted = request.wanted()?;
-        wanted.behind = self.kernel.page(request)?.after.as_deref().and_then(place);
-        if wanted.behind.is_some() {
-            // The pages before have passed them over.
-            wanted.skip = 0;
+        if let Some((behind, rest)) = self.kernel.page(request)?.after.as_deref().and_then(place_and_rest) {
+            // The pages before have passed the others over.
+            (wanted.behind, wanted.skip) = (Some(behind), rest);
         }
         let mut store = self.kernel.database.snapshot().await?;
         let numbers = store.numbers(wanted.check, wanted.system).await?;
@@ -94,8 +93,10 @@ impl Healthchecks {
             page.fit(DETAIL_BYTES_MAX);
         }
         let total = store.total(&wanted, numbers.as_deref()).await?;
-        let seen = i64::try_from(wanted.skip + page.runs.len()).unwrap_or(i64::MAX);
-        let token = |(at, association): Place| self.kernel.pages.token(request, &format!("{}.{association}", at.0));
+        let seen = i64::try_from(page.passed + page.runs.len()).unwrap_or(i64::MAX);
+        let rest = wanted.skip - page.passed;
+        let token =
+            |(at, association): Place| self.kernel.pages.token(request, &format!("{}.{association}.{rest}", at.0));
         Ok(Found {
             runs: page.runs,
             total: total.unwrap_or(seen),

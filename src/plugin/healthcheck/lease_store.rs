@@ -69,7 +69,8 @@ impl Writer {
         )
     }
 
-    /// Renews what is held, and answers it. What has expired meanwhile is lost.
+    /// Renews what is held, and answers it. What has expired meanwhile is lost. Locked in the order in which all others
+    /// lock them.
     pub(crate) async fn renew_leases(&mut self, me: Uuid) -> Result<Vec<Lease>> {
         sql!(
             self,
@@ -78,7 +79,10 @@ impl Writer {
                 sqlite: "update healthcheck_lease set expires_at = $2 where holder = $1 returning shard, epoch",
                 postgres: "update healthcheck_lease
                            set expires_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $2
-                           where holder = $1 and expires_at > (extract(epoch from clock_timestamp()) * 1000000)::bigint
+                           where shard in (
+                               select shard from healthcheck_lease
+                               where holder = $1 and expires_at > (extract(epoch from clock_timestamp()) * 1000000)::bigint
+                               order by shard for update)
                            returning shard, epoch",
             },
             me,
@@ -118,8 +122,11 @@ impl Writer {
                 sqlite: "update healthcheck_lease set holder = null, expires_at = 0
                          where holder = $1 and shard in (select value from json_each($2))",
                 postgres: "update healthcheck_lease set holder = null, expires_at = 0
-                           where holder = $1
-                             and shard in (select value::bigint from json_array_elements_text(cast($2 as json)))",
+                           where shard in (
+                               select shard from healthcheck_lease
+                               where holder = $1
+                                 and shard in (select value::bigint from json_array_elements_text(cast($2 as json)))
+                               order by shard for update)",
             },
             me,
             serde_json::json!(shards).to_string()

@@ -40,172 +40,193 @@ pub(super) struct Reach {
 
 impl Reader {
     pub(super) async fn reach(&mut self, associations: Option<&[i64]>) -> Result<Reach> {
-        let (all, numbers) = (associations.is_none(), json!(associations.unwrap_or_default()).to_string());
+        let Some(numbers) = associations else {
+            return sql!(
+                self,
+                fetch_one as Reach,
+                {
+                    sqlite: "select count(*) as count, min(upto) as upto, sum(stored) as stored
+                             from healthcheck_archive as archive
+                             join healthcheck_association as owner on owner.number = archive.association",
+                    postgres: "select count(*) as count, min(upto) as upto, sum(stored)::bigint as stored
+                               from healthcheck_archive as archive
+                               join healthcheck_association as owner on owner.number = archive.association",
+                }
+            );
+        };
         sql!(
             self,
             fetch_one as Reach,
             {
-                sqlite: "select count(*) as count, min(upto) as upto, sum(stored) as stored from healthcheck_archive as archive
-                         join healthcheck_association as owner on owner.number = archive.association
-                         where $1 or archive.association in (select value from json_each($2))",
+                sqlite: "select count(*) as count, min(upto) as upto, sum(stored) as stored from json_each($1) as wanted
+                         cross join healthcheck_archive as archive on archive.association = wanted.value",
                 postgres: "select count(*) as count, min(upto) as upto, sum(stored)::bigint as stored
-                           from healthcheck_archive as archive
-                           join healthcheck_association as owner on owner.number = archive.association
-                           where $1 or archive.association in
-                               (select value::bigint from json_array_elements_text(cast($2 as json)))",
+                           from json_array_elements_text(cast($1 as json)) as wanted (value)
+                           join healthcheck_archive as archive on archive.association = wanted.value::bigint",
             },
-            all,
-            numbers
+            json!(numbers).to_string()
         )
     }
 
     /// Runs that are not sealed, newest first, or oldest first.
     pub(super) async fn open_runs(&mut self, range: &Range<'_>, oldest: bool, limit: i64) -> Result<Vec<Run>> {
-        let (all, numbers) = (range.associations.is_none(), json!(range.associations.unwrap_or_default()).to_string());
-        if let Some([association]) = range.associations {
-            return self.open_runs_of_one(*association, range, oldest, limit).await;
+        match (range.associations, oldest) {
+            (None, false) => self.newest_of_all(range, limit).await,
+            (None, true) => self.oldest_of_all(range, limit).await,
+            (Some(numbers), false) => self.newest_of(numbers, range, limit).await,
+            (Some(numbers), true) => self.oldest_of(numbers, range, limit).await,
         }
-        if oldest {
-            return sql!(
-                self,
-                fetch_all as Run,
-                {
-                    sqlite: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-                             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                             where scheduled_at >= $1 and scheduled_at <= $2
-                               and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
-                               and ($5 is null or status = $5)
-                               and ($6 or association in (select value from json_each($7)))
-                             order by scheduled_at, association limit $8",
-                    postgres: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-                               from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                               where scheduled_at >= $1 and scheduled_at <= $2
-                                 and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
-                                 and ($5 is null or status = $5)
-                                 and ($6 or association in (select value::bigint from json_array_elements_text(cast($7 as json))))
-                               order by scheduled_at, association limit $8",
-                },
-                range.after.0,
-                range.before.0,
-                range.after.1,
-                range.before.1,
-                range.status,
-                all,
-                numbers,
-                limit
-            );
-        }
+    }
+
+    async fn newest_of_all(&mut self, range: &Range<'_>, limit: i64) -> Result<Vec<Run>> {
+        sql!(
+            self,
+            fetch_all as Run,
+            "select association, scheduled_at, status, latency_us, detail, check_id, system_id
+             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
+             where scheduled_at >= $1 and scheduled_at <= $2
+               and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+               and ($5 is null or status = $5)
+             order by scheduled_at desc, association desc limit $6",
+            range.after.0,
+            range.before.0,
+            range.after.1,
+            range.before.1,
+            range.status,
+            limit
+        )
+    }
+
+    async fn oldest_of_all(&mut self, range: &Range<'_>, limit: i64) -> Result<Vec<Run>> {
+        sql!(
+            self,
+            fetch_all as Run,
+            "select association, scheduled_at, status, latency_us, detail, check_id, system_id
+             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
+             where scheduled_at >= $1 and scheduled_at <= $2
+               and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+               and ($5 is null or status = $5)
+             order by scheduled_at, association limit $6",
+            range.after.0,
+            range.before.0,
+            range.after.1,
+            range.before.1,
+            range.status,
+            limit
+        )
+    }
+
+    /// Of each no more than may be wanted of all: the run so many before the newest tells from when on.
+    async fn newest_of(&mut self, numbers: &[i64], range: &Range<'_>, limit: i64) -> Result<Vec<Run>> {
         sql!(
             self,
             fetch_all as Run,
             {
                 sqlite: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-                         from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                         where scheduled_at >= $1 and scheduled_at <= $2
-                           and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+                         from json_each($7) as wanted
+                         cross join healthcheck_run as run on run.association = wanted.value and run.scheduled_at <= $2
+                             and run.scheduled_at >= coalesce((
+                                 select edge.scheduled_at from healthcheck_run as edge
+                                 where edge.association = wanted.value and edge.scheduled_at >= $1
+                                   and edge.scheduled_at <= $2 and ($5 is null or edge.status = $5)
+                                 order by edge.scheduled_at desc limit 1 offset $6), $1)
+                         join healthcheck_association as owner on owner.number = run.association
+                         where (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
                            and ($5 is null or status = $5)
-                           and ($6 or association in (select value from json_each($7)))
-                         order by scheduled_at desc, association desc limit $8",
+                         order by scheduled_at desc, association desc limit $6",
                 postgres: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-                           from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                           where scheduled_at >= $1 and scheduled_at <= $2
-                             and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
-                             and ($5 is null or status = $5)
-                             and ($6 or association in (select value::bigint from json_array_elements_text(cast($7 as json))))
-                           order by scheduled_at desc, association desc limit $8",
+                           from json_array_elements_text(cast($7 as json)) as wanted (value)
+                           cross join lateral (
+                               select association, scheduled_at, status, latency_us, detail from healthcheck_run
+                               where association = wanted.value::bigint and scheduled_at >= $1 and scheduled_at <= $2
+                                 and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+                                 and ($5 is null or status = $5)
+                               order by scheduled_at desc limit $6) as run
+                           join healthcheck_association as owner on owner.number = run.association
+                           order by scheduled_at desc, association desc limit $6",
             },
             range.after.0,
             range.before.0,
             range.after.1,
             range.before.1,
             range.status,
-            all,
-            numbers,
-            limit
+            limit,
+            json!(numbers).to_string()
         )
     }
 
-    async fn open_runs_of_one(
-        &mut self,
-        association: i64,
-        range: &Range<'_>,
-        oldest: bool,
-        limit: i64,
-    ) -> Result<Vec<Run>> {
-        if oldest {
-            return sql!(
-                self,
-                fetch_all as Run,
-                "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-                 from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-                 where association = $1 and scheduled_at >= $2 and scheduled_at <= $3
-                   and (scheduled_at, association) > ($2, $4) and (scheduled_at, association) < ($3, $5)
-                   and ($6 is null or status = $6)
-                 order by scheduled_at limit $7",
-                association,
-                range.after.0,
-                range.before.0,
-                range.after.1,
-                range.before.1,
-                range.status,
-                limit
-            );
-        }
+    async fn oldest_of(&mut self, numbers: &[i64], range: &Range<'_>, limit: i64) -> Result<Vec<Run>> {
         sql!(
             self,
             fetch_all as Run,
-            "select association, scheduled_at, status, latency_us, detail, check_id, system_id
-             from healthcheck_run as run join healthcheck_association as owner on owner.number = run.association
-             where association = $1 and scheduled_at >= $2 and scheduled_at <= $3
-               and (scheduled_at, association) > ($2, $4) and (scheduled_at, association) < ($3, $5)
-               and ($6 is null or status = $6)
-             order by scheduled_at desc limit $7",
-            association,
+            {
+                sqlite: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
+                         from json_each($7) as wanted
+                         cross join healthcheck_run as run on run.association = wanted.value and run.scheduled_at >= $1
+                             and run.scheduled_at <= coalesce((
+                                 select edge.scheduled_at from healthcheck_run as edge
+                                 where edge.association = wanted.value and edge.scheduled_at >= $1
+                                   and edge.scheduled_at <= $2 and ($5 is null or edge.status = $5)
+                                 order by edge.scheduled_at limit 1 offset $6), $2)
+                         join healthcheck_association as owner on owner.number = run.association
+                         where (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+                           and ($5 is null or status = $5)
+                         order by scheduled_at, association limit $6",
+                postgres: "select association, scheduled_at, status, latency_us, detail, check_id, system_id
+                           from json_array_elements_text(cast($7 as json)) as wanted (value)
+                           cross join lateral (
+                               select association, scheduled_at, status, latency_us, detail from healthcheck_run
+                               where association = wanted.value::bigint and scheduled_at >= $1 and scheduled_at <= $2
+                                 and (scheduled_at, association) > ($1, $3) and (scheduled_at, association) < ($2, $4)
+                                 and ($5 is null or status = $5)
+                               order by scheduled_at limit $6) as run
+                           join healthcheck_association as owner on owner.number = run.association
+                           order by scheduled_at, association limit $6",
+            },
             range.after.0,
             range.before.0,
             range.after.1,
             range.before.1,
             range.status,
-            limit
+            limit,
+            json!(numbers).to_string()
         )
     }
 
-    /// How many runs are not sealed.
-    pub(super) async fn count_open(&mut self, range: &Range<'_>) -> Result<i64> {
-        let (all, numbers) = (range.associations.is_none(), json!(range.associations.unwrap_or_default()).to_string());
-        let (count,) = if let Some([association]) = range.associations {
-            sql!(
+    /// How many runs are not sealed. Of all associations at most `limit` are looked at; `None` if there are more.
+    pub(super) async fn count_open(&mut self, range: &Range<'_>, limit: i64) -> Result<Option<i64>> {
+        let Some(numbers) = range.associations else {
+            let (looked_at, count) = sql!(
                 self,
-                fetch_one as (i64,),
-                "select count(*) from healthcheck_run
-                 where association = $1 and scheduled_at >= $2 and scheduled_at <= $3 and ($4 is null or status = $4)",
-                *association,
-                range.after.0,
-                range.before.0,
-                range.status
-            )?
-        } else {
-            sql!(
-                self,
-                fetch_one as (i64,),
-                {
-                    sqlite: "select count(*) from healthcheck_run as run
-                             join healthcheck_association as owner on owner.number = run.association
-                             where scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)
-                               and ($4 or association in (select value from json_each($5)))",
-                    postgres: "select count(*) from healthcheck_run as run
-                               join healthcheck_association as owner on owner.number = run.association
-                               where scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)
-                                 and ($4 or association in (select value::bigint from json_array_elements_text(cast($5 as json))))",
-                },
+                fetch_one as (i64, i64),
+                "select count(*), coalesce(sum(case when $3 is null or status = $3 then 1 else 0 end), 0)
+                 from (select status from healthcheck_run as run
+                       join healthcheck_association as owner on owner.number = run.association
+                       where scheduled_at >= $1 and scheduled_at <= $2 limit $4) as some",
                 range.after.0,
                 range.before.0,
                 range.status,
-                all,
-                numbers
-            )?
+                limit + 1
+            )?;
+            return Ok((looked_at <= limit).then_some(count));
         };
-        Ok(count)
+        let (count,) = sql!(
+            self,
+            fetch_one as (i64,),
+            {
+                sqlite: "select count(*) from json_each($4) as wanted
+                         cross join healthcheck_run as run on run.association = wanted.value
+                             and scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)",
+                postgres: "select count(*) from json_array_elements_text(cast($4 as json)) as wanted (value)
+                           join healthcheck_run as run on run.association = wanted.value::bigint
+                               and scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)",
+            },
+            range.after.0,
+            range.before.0,
+            range.status,
+            json!(numbers).to_string()
+        )?;
+        Ok(Some(count))
     }
 
     /// Chunks of hours of these associations, or of all.
@@ -280,6 +301,13 @@ impl Reader {
             from,
             to
         )
+    }
+
+    /// The first hour from this one on of which there are chunks.
+    pub(super) async fn next_sealed_hour(&mut self, hour: i64) -> Result<Option<i64>> {
+        let (first,) =
+            sql!(self, fetch_one as (Option<i64>,), "select min(hour) from healthcheck_chunk where hour >= $1", hour)?;
+        Ok(first)
     }
 
     /// The first hour of which there are chunks.

@@ -53,6 +53,8 @@ pub(super) struct Asked<'r> {
     pub(super) target_points: Option<i32>,
     pub(super) bucket_size: pb::BucketSize,
     pub(super) time_zone: Option<&'r str>,
+    /// Whether it shows the numbers that runs found.
+    pub(super) with_numbers: bool,
 }
 
 impl Asked<'_> {
@@ -106,7 +108,9 @@ impl Healthchecks {
         let (from, to) = wanted.span;
         let span = (from, to.min(Timestamp(call.now.0 + 1)));
         let wanted = Wanted { span: if span.0 < span.1 { span } else { (from, from) }, ..wanted };
-        let mut edges = wanted.edges(&owner, true);
+        // Of most runs that are sealed the numbers are in the tally of the hour alone.
+        let runs_allowed = !asked.with_numbers || hour_of(from) >= owner.archive.upto;
+        let mut edges = wanted.edges(&owner, runs_allowed);
         // They are counted only if they are to be read: that is as many rows as there are hours.
         if edges.is_from_runs() {
             let runs = store.count_sealed(&[number], hour_of(from), hour_of(to).saturating_add(1)).await?;
@@ -204,8 +208,11 @@ impl Healthchecks {
         let kept = request.retention_config.as_ref().map(Retention::of);
         let text = kept.map(|kept| serde_json::to_string(&kept)).transpose();
         let text = text.map_err(|_| Error::bug("days are JSON"))?;
+        let before = Retention::stored(store.retention(number).await?.as_deref());
         store.save_retention(number, text.as_deref()).await?;
-        store.ask_for_sweep(number).await?;
+        if kept.unwrap_or_default().is_shorter_than(before) {
+            store.ask_for_sweep(number).await?;
+        }
         self.kernel.commit(store, call.did("association.retention_changed", check)).await?;
         Ok(kept.map(Retention::message))
     }

@@ -251,8 +251,11 @@ fn explained(assertion: &Assertion, judged: &Judged) -> String {
 /// Milliseconds with three places.
 #[must_use]
 pub fn millis(time: Duration) -> f64 {
-    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-    f64::from(micros) / 1_000.0
+    let (seconds, micros) = (time.as_secs(), time.subsec_micros());
+    let whole = seconds.saturating_mul(1_000_000).saturating_add(u64::from(micros));
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 285 years")]
+    let micros = whole as f64;
+    micros / 1_000.0
 }
 
 /// Faults as violations of an input, below a place in it.

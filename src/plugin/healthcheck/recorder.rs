@@ -64,26 +64,34 @@ pub fn shard_of(association: i64) -> i64 {
 
 /// Stores runs. Left out are those of what has been paused or removed meanwhile, those whose time has a run already, and
 /// those whose lease is lost: another replica runs them now.
-pub async fn record(kernel: &Kernel, finished: Vec<Finished>, me: Option<Uuid>, now: Timestamp) -> Result<Vec<Stored>> {
+///
+/// Times are whole milliseconds: a run is known by its time, and that is how JSON shows it.
+pub async fn record(kernel: &Kernel, mut finished: Vec<Finished>, me: Option<Uuid>, now: Timestamp) -> Result<Vec<Stored>> {
+    for one in &mut finished {
+        one.scheduled_at = one.scheduled_at.whole_millis();
+    }
     let mut store = kernel.database.writer().await?;
     let mut numbers: Vec<_> = finished.iter().map(|one| one.association).collect();
     numbers.sort_unstable();
     numbers.dedup();
+    let judging = store.lock_judging(&numbers).await?;
+    // Behind what may have to wait, or the leases could not be renewed meanwhile.
     let standing = match me {
         Some(me) => Some(store.standing_leases(me).await?),
         None => None,
     };
-    let judging = store.lock_judging(&numbers).await?;
     let mut states = store.states(&numbers).await?;
     let mut finished: Vec<_> =
         finished.into_iter().filter(|one| may_be_stored(one, &judging, standing.as_deref())).collect();
     if finished.is_empty() {
         return Ok(vec![]);
     }
+    let mut last: HashMap<_, _> = states.iter().map(|(number, state)| (*number, state.last_run_at)).collect();
     for one in finished.iter_mut().filter(|one| one.kind != RunKind::Scheduled) {
         // What was not due has no time of its own: it comes behind what there is.
-        let last = states.get(&one.association).map(|state| state.last_run_at);
-        one.scheduled_at = last.map_or(one.scheduled_at, |last| one.scheduled_at.max(Timestamp(last.0 + 1)));
+        let least = last.get(&one.association).map_or(one.scheduled_at, |last| last.next_millis());
+        one.scheduled_at = one.scheduled_at.max(least);
+        last.insert(one.association, one.scheduled_at);
     }
     let batch: Uuid = kernel.ids.next();
     let is_late = |one: &&Finished| judging.get(&one.association).is_some_and(|of| hour_of(one.scheduled_at) < of.upto);

@@ -27,6 +27,11 @@ impl Retention {
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
+    /// Whether anything that the other keeps goes.
+    pub(super) fn is_shorter_than(self, other: Self) -> bool {
+        self.raw_days < other.raw_days || self.hourly_days < other.hourly_days || self.daily_days < other.daily_days
+    }
+
     pub(super) fn of(message: &pb::RetentionConfig) -> Self {
         let given = |days: Option<i32>, default: i64| days.map_or(default, i64::from);
         let defaults = Self::default();

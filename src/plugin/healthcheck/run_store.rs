@@ -185,10 +185,8 @@ impl Reader {
 }
 
 impl Writer {
-    /// What runs of these associations are judged by; nobody else judges them until the end of the transaction.
-    pub(super) async fn lock_judging(&mut self, numbers: &[i64]) -> Result<HashMap<i64, Judging>> {
-        // First, and apart: what is read with the lock is as of when it began to wait, and a pause may have been what it
-        // waited for.
+    /// Nobody else changes these until the end of the transaction, nor what is kept of their runs.
+    pub(super) async fn lock_associations(&mut self, numbers: &[i64]) -> Result<u64> {
         sql!(
             self,
             execute,
@@ -199,7 +197,14 @@ impl Writer {
                            order by number for update",
             },
             json!(numbers).to_string()
-        )?;
+        )
+    }
+
+    /// What runs of these associations are judged by; nobody else judges them until the end of the transaction.
+    pub(super) async fn lock_judging(&mut self, numbers: &[i64]) -> Result<HashMap<i64, Judging>> {
+        // First, and apart: what is read with the lock is as of when it began to wait, and a pause may have been what it
+        // waited for.
+        self.lock_associations(numbers).await?;
         let found = sql!(
             self,
             fetch_all as Judging,

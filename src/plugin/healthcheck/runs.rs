@@ -19,6 +19,12 @@ pub(super) const CHUNKS_MAX: i64 = 50_000;
 /// A window holds about so many chunks, or an hour: some megabytes.
 const WINDOW_CHUNKS: i64 = 4_096;
 
+/// So many runs that are not sealed are looked at to count them, unless they are asked for by check or system: some 100 ms.
+const COUNTED_MAX: i64 = 200_000;
+
+/// A window is sorted and cut off when so many runs are in it that are not wanted: some megabytes.
+const GATHERED_MAX: usize = 20_000;
+
 /// Where a run stands among all.
 pub(super) type Place = (Timestamp, i64);
 
@@ -43,6 +49,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) runs: Vec<Run>,
+    /// How many were passed over: fewer than were to be where the page stops before.
+    pub(super) passed: usize,
     /// Behind which place the next one starts.
     pub(super) next: Option<Place>,
 }
@@ -67,6 +75,15 @@ impl Page {
 pub(super) fn place(position: &str) -> Option<Place> {
     let (at, association) = position.split_once('.')?;
     Some((Timestamp(at.parse().ok()?), association.parse().ok()?))
+}
+
+/// Reads a position behind which so many are still to be passed over, which earlier releases did not say.
+pub(super) fn place_and_rest(position: &str) -> Option<(Place, usize)> {
+    if let Some(place) = place(position) {
+        return Some((place, 0));
+    }
+    let (position, rest) = position.rsplit_once('.')?;
+    Some((place(position)?, rest.parse().ok()?))
 }
 
 impl Wanted {
@@ -106,13 +123,24 @@ impl Reading<'_> {
         self.range.after < place && place < self.range.before && self.range.status.is_none_or(|one| one == run.status)
     }
 
-    fn take(&mut self, mut window: Vec<Run>) {
-        window.retain(|run| self.has(run));
+    /// Adds runs to a window. No more of it is kept than may be wanted: an hour of all checks may have millions.
+    fn gather(&self, window: &mut Vec<Run>, runs: impl Iterator<Item = Run>) {
+        window.extend(runs.filter(|run| self.has(run)));
+        if window.len() > self.missing().saturating_add(GATHERED_MAX) {
+            self.sort(window);
+        }
+    }
+
+    fn sort(&self, window: &mut Vec<Run>) {
         window.sort_unstable_by_key(|run| (run.scheduled_at, run.association));
         if !self.wanted.oldest_first {
             window.reverse();
         }
         window.truncate(self.missing());
+    }
+
+    fn take(&mut self, mut window: Vec<Run>) {
+        self.sort(&mut window);
         self.found.append(&mut window);
     }
 
@@ -122,8 +150,9 @@ impl Reading<'_> {
         let is_more = self.found.len() > skip + size;
         self.found.truncate(skip + size);
         let last = self.found.last().map(|run| (run.scheduled_at, run.association));
-        self.found.drain(..skip.min(self.found.len()));
-        Page { runs: self.found, next: if is_more { last } else { stopped_at } }
+        let passed = skip.min(self.found.len());
+        self.found.drain(..passed);
+        Page { runs: self.found, passed, next: if is_more { last } else { stopped_at } }
     }
 }
 
@@ -187,11 +216,13 @@ impl Reader {
     async fn read_open(&mut self, reading: &mut Reading<'_>, upto: i64) -> Result<()> {
         let mut window = self.open_runs(&reading.range, reading.wanted.oldest_first, reading.limit()).await?;
         let ends = hour_of(reading.range.before.0).saturating_add(1);
-        let begins = upto.max(hour_of(reading.range.after.0));
-        if begins < ends {
-            for chunk in self.sealed(reading.range.associations, begins, ends).await? {
-                window.extend(chunk.runs()?);
+        let mut begins = upto.max(hour_of(reading.range.after.0));
+        // An hour at a time: where one association lags, the others may have sealed many.
+        while let Some(hour) = self.next_sealed_hour(begins).await?.filter(|hour| *hour < ends) {
+            for chunk in self.sealed(reading.range.associations, hour, hour + 1).await? {
+                reading.gather(&mut window, chunk.runs()?);
             }
+            begins = hour + 1;
         }
         reading.take(window);
         Ok(())
@@ -218,7 +249,7 @@ impl Reader {
             reading.opened += i64::try_from(chunks.len()).unwrap_or(i64::MAX);
             let mut window = vec![];
             for chunk in &chunks {
-                window.extend(chunk.runs()?);
+                reading.gather(&mut window, chunk.runs()?);
             }
             reading.take(window);
             (low, high) = if oldest_first { (to, high) } else { (low, from) };
@@ -230,7 +261,7 @@ impl Reader {
     /// How many runs are wanted in all; `None` if that would mean to open too many chunks.
     pub(super) async fn total(&mut self, wanted: &Wanted, numbers: Option<&[i64]>) -> Result<Option<i64>> {
         let range = Wanted { behind: None, ..wanted.clone() }.range(numbers);
-        let open = self.count_open(&range).await?;
+        let Some(open) = self.count_open(&range, COUNTED_MAX).await? else { return Ok(None) };
         let (first, last) = (hour_of(wanted.from), hour_of(wanted.to));
         let is_whole = wanted.from.0 == i64::MIN && wanted.to.0 == i64::MAX;
         if is_whole && wanted.status.is_none() {

@@ -76,10 +76,13 @@ impl Wanted {
         let least_us = self.least_us(owner, runs_allowed);
         let step_us = self.step_us(least_us);
         let zone = self.zone.filter(|zone| step_us >= DAY_US && *zone != Tz::UTC);
-        let at = match zone {
+        let mut at = match zone {
             Some(zone) => days_of(zone, step_us / DAY_US, self.span),
             None => fixed(step_us, self.span),
         };
+        if self.span.0 >= self.span.1 {
+            at.truncate(1);
+        }
         let of_whole_hours = at.iter().all(|at| at.0 % HOUR_US == 0);
         let from_runs = least_us < HOUR_US && (step_us < HOUR_US || !of_whole_hours);
         Edges { of_whole_days: at.iter().all(|at| at.0 % DAY_US == 0), at, step_us, of_whole_hours, from_runs }

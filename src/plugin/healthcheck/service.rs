@@ -36,7 +36,7 @@ impl Healthchecks {
 
 /// What both procedures for charts ask, whose requests are two types with the same fields.
 macro_rules! asked {
-    ($request:expr) => {
+    ($request:expr, with_numbers: $with_numbers:expr) => {
         Asked {
             system_id: &$request.system_id,
             configuration_id: &$request.configuration_id,
@@ -45,6 +45,7 @@ macro_rules! asked {
             target_points: $request.target_points,
             bucket_size: $request.bucket_size(),
             time_zone: $request.time_zone.as_deref(),
+            with_numbers: $with_numbers,
         }
     };
 }
@@ -241,7 +242,7 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetAggregatedHistoryRequest>,
     ) -> Reply<pb::GetAggregatedHistoryResponse> {
         let (call, request) = Call::open(request)?;
-        let chart = self.chart(&call, &asked!(request)).await?;
+        let chart = self.chart(&call, &asked!(request, with_numbers: false)).await?;
         reply(pb::GetAggregatedHistoryResponse {
             buckets: chart.buckets().map(|(bucket, _)| bucket).collect(),
             bucket_interval_seconds: chart.interval_seconds(),
@@ -257,7 +258,7 @@ impl HealthcheckService for Healthchecks {
         request: Request<pb::GetDetailedAggregatedHistoryRequest>,
     ) -> Reply<pb::GetDetailedAggregatedHistoryResponse> {
         let (call, request) = Call::open(request)?;
-        let chart = self.chart(&call, &asked!(request)).await?;
+        let chart = self.chart(&call, &asked!(request, with_numbers: true)).await?;
         reply(pb::GetDetailedAggregatedHistoryResponse {
             buckets: chart.buckets().map(|(bucket, tally)| detailed(&bucket, tally)).collect(),
             bucket_interval_seconds: chart.interval_seconds(),

@@ -82,7 +82,7 @@ impl Healthchecks {
 fn runs_of(runs: &[pb::ImportedRun], now: Timestamp) -> Result<Vec<Late>> {
     let mut late = Vec::with_capacity(runs.len());
     for (index, run) in runs.iter().enumerate() {
-        let at = run.timestamp.as_ref().map_or(Timestamp(0), Timestamp::of);
+        let at = run.timestamp.as_ref().map_or(Timestamp(0), Timestamp::of).whole_millis();
         if at.0 > now.0 + FUTURE_US {
             return Err(wrong(&format!("runs[{index}].timestamp"), "Must not be in the future"));
         }
@@ -213,7 +213,7 @@ impl Export {
             return Ok(true);
         };
         let behind = self.behind.filter(|place| place.1 == number).map(|place| place.0);
-        let start = behind.map_or(self.from, |at| self.from.max(Timestamp(at.0 + 1)));
+        let start = behind.map_or(self.from, |at| self.from.max(Timestamp(at.0.saturating_add(1))));
         let upto = owner.archive.upto;
         let low = self.at.unwrap_or_else(|| hour_of(start));
         let first = store.chunk_from(number, low).await?.unwrap_or(upto).min(upto);

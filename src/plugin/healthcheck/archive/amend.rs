@@ -3,17 +3,20 @@
 //! What is sealed is opened, merged and sealed again, with the tallies of every hour for which their verdicts stand and of
 //! the days around. Where single runs are gone nothing can be merged without counting twice, so they are refused there.
 
-use super::chunk::{DAY_US, Sample, encode, hour_of};
+use super::chunk::{DAY_US, HOUR_US, Sample, encode, hour_of};
 use super::detail::{Details, pack, unpack, worth_keeping};
 use super::raw::{numbers_of, opened, stands_us};
 use super::seal::{DAY_HOURS, day_of_hour, piece, sealed_before, span_of, tally_of};
 use super::span::{Span, Taken, last_of};
 use super::store::{NewChunk, Owner, Piece};
-use super::tally::Figure;
+use super::tally::Figures;
 use crate::database::{Timestamp, Writer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// One call changes the tallies of at most so many hours, nearly six years: others wait for it, for some seconds.
+const HOURS_MAX: i64 = 50_000;
 
 /// A run that comes late.
 #[derive(Clone, Debug)]
@@ -65,7 +68,13 @@ impl Writer {
         let span =
             (Timestamp(first.run.at.0 - DAY_US), Timestamp(last.run.at.0.saturating_add(stands_us(owner)) + DAY_US));
         let maintenance = self.maintained(&[owner.system_id], span).await?.remove(&owner.system_id).unwrap_or_default();
-        for group in groups(late, stands_us(owner), owner.archive.upto) {
+        let groups = groups(late, stands_us(owner), owner.archive.upto);
+        let hours: i64 = groups.iter().map(|group| group.last - group.first + 1).sum();
+        if hours > HOURS_MAX {
+            let why = format!("They change {hours} hours of history, and one call at most {HOURS_MAX}; send fewer runs");
+            return Err(Error::Refused(why));
+        }
+        for group in groups {
             self.amend_group(owner, group, &maintenance, &mut amended).await?;
         }
         owner.archive.stored += i64::try_from(amended.stored.len()).unwrap_or_default();
@@ -87,7 +96,7 @@ impl Writer {
         let end = group.last + 1;
         let chunks = self.chunks(&[association], behind, end).await?;
         let tallied: HashMap<i64, Piece> =
-            self.hours(association, group.first, end).await?.into_iter().map(|piece| (piece.at, piece)).collect();
+            self.hours(association, behind, end).await?.into_iter().map(|piece| (piece.at, piece)).collect();
         let closed = self.closed(owner, &group, &chunks, &tallied).await?;
         let mut runs: BTreeMap<i64, Sample> = BTreeMap::new();
         for chunk in &chunks {
@@ -143,6 +152,8 @@ impl Writer {
             grace_us: stands_us(owner),
             maintenance,
         };
+        let by_hour = || inside.chunk_by(|a, b| hour_of(a.at) == hour_of(b.at));
+        let last: HashMap<_, _> = by_hour().filter_map(<[_]>::last).map(|run| (hour_of(run.at), run.at)).collect();
         let mut hours = vec![];
         for (hour, mut tally) in taken.tallies(hour_of, |hour| span_of(hour).1) {
             if closed.contains(&hour) {
@@ -150,20 +161,19 @@ impl Writer {
             }
             if let Some(before) = tallied.get(&hour) {
                 // The details of good runs are gone, and with them the numbers that made these.
-                let mut figures = tally_of(before)?.figures;
-                for (field, figure) in tally.figures {
-                    figures.entry(field).and_modify(|ours: &mut Figure| ours.merge(&figure)).or_insert(figure);
-                }
-                tally.figures = figures;
+                let ours = tally_of(before)?.figures;
+                let (from, to) = span_of(hour);
+                let is_last = numbers.range(from..to).next_back().is_some_and(|(at, _)| last.get(&hour) == Some(at));
+                tally.figures = if is_last { merged(ours, tally.figures) } else { merged(tally.figures, ours) };
             }
             hours.push(piece(association, hour, &tally));
         }
-        let chunk = |hour: &i64| {
-            let of_hour: Vec<_> = inside.iter().filter(|run| hour_of(run.at) == *hour).copied().collect();
-            let piece = Piece { association, at: *hour, data: encode(&of_hour) };
-            NewChunk { piece, runs: of_hour.len() }
+        let chunk = |runs: &[Sample]| {
+            let hour = hour_of(runs.first()?.at);
+            let piece = || Piece { association, at: hour, data: encode(runs) };
+            touched.contains(&hour).then(|| NewChunk { piece: piece(), runs: runs.len() })
         };
-        self.save_chunks(&touched.iter().map(chunk).collect::<Vec<_>>()).await?;
+        self.save_chunks(&by_hour().filter_map(chunk).collect::<Vec<_>>()).await?;
         self.save_hours(&hours).await?;
         self.add_details(owner, runs, new).await?;
         let over = day_of_hour(owner.archive.upto);
@@ -186,13 +196,20 @@ impl Writer {
     ) -> Result<BTreeSet<i64>> {
         let open: BTreeSet<_> = chunks.iter().map(|chunk| chunk.at).collect();
         let archive = &owner.archive;
-        let mut closed = BTreeSet::new();
+        let mut swept = BTreeSet::new();
+        let mut without_runs = vec![];
         for (hour, tally) in tallied.iter().filter(|(hour, _)| **hour < archive.raw_from && !open.contains(hour)) {
-            // Without runs it is an hour in which a verdict of before stands.
             if tally_of(tally)?.counts().all() > 0 {
-                closed.insert(*hour);
+                swept.insert(*hour);
+            } else {
+                without_runs.push(*hour);
             }
         }
+        // Without runs it is an hour in which a verdict of before stands: of one that is gone, or of one that is there.
+        let stands_hours = stands_us(owner) / HOUR_US + 1;
+        let is_of_swept = |hour: &i64| swept.range(hour - stands_hours..*hour).next().is_some();
+        let mut closed: BTreeSet<_> = without_runs.into_iter().filter(is_of_swept).collect();
+        closed.append(&mut swept);
         if group.first < archive.hour_from {
             let (first, end) = (day_of_hour(group.first), day_of_hour(group.last) + 1);
             let known = self.hours(archive.association, first * DAY_HOURS, end * DAY_HOURS).await?;
@@ -222,6 +239,14 @@ impl Writer {
         self.save_details(&by_hour.into_iter().map(pack).collect::<Result<Vec<_>>>()?).await?;
         Ok(())
     }
+}
+
+/// The figures of some runs and of later ones.
+fn merged(mut earlier: Figures, later: Figures) -> Figures {
+    for (field, figure) in later {
+        earlier.entry(field).and_modify(|ours| ours.merge(&figure)).or_insert(figure);
+    }
+    earlier
 }
 
 /// Runs so far apart that no verdict of one stands where another is are amended by themselves.

@@ -26,12 +26,14 @@ const AT_ONCE: i64 = 8;
 pub(super) const DAY_HOURS: i64 = DAY_US / HOUR_US;
 
 /// What was sealed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sealed {
     /// Associations, an hour each.
     pub(crate) hours: usize,
     /// The runs of these hours.
     pub(crate) runs: usize,
+    /// Associations that cannot be sealed for now.
+    pub(crate) failed: Vec<i64>,
 }
 
 /// The first hour that is not sealed as of now.
@@ -39,14 +41,40 @@ pub(crate) fn sealed_before(now: Timestamp) -> i64 {
     hour_of(Timestamp(now.0.saturating_sub(SEALED_AFTER_US)))
 }
 
-/// Seals an hour of each of some associations; nothing is left when it seals nothing.
-pub(crate) async fn seal_some(kernel: &Kernel, now: Timestamp) -> Result<Sealed> {
+/// Seals an hour of each of some associations, but of none that is set aside; nothing is left when it seals nothing.
+///
+/// One that cannot be sealed does not keep the others from it: where some fail together, each is tried by itself.
+pub(crate) async fn seal_some(kernel: &Kernel, now: Timestamp, aside: &[i64]) -> Result<Sealed> {
     let mut store = kernel.database.writer().await?;
-    let owners = store.lock_unsealed(sealed_before(now), AT_ONCE).await?;
+    let owners = store.lock_unsealed(sealed_before(now), AT_ONCE, aside).await?;
+    let numbers: Vec<_> = owners.iter().map(|owner| owner.archive.association).collect();
+    let why = match seal_these(store, owners, now).await {
+        Ok(sealed) => return Ok(sealed),
+        Err(why) => why,
+    };
+    let mut all = Sealed::default();
+    for number in &numbers {
+        let mut store = kernel.database.writer().await?;
+        let owners = store.lock_owners(&[*number]).await?;
+        match seal_these(store, owners, now).await {
+            Ok(sealed) => (all.hours, all.runs) = (all.hours + sealed.hours, all.runs + sealed.runs),
+            Err(why) => {
+                tracing::error!(association = number, cause = %why, "an hour of runs cannot be sealed");
+                all.failed.push(*number);
+            }
+        }
+    }
+    // What all of several have in common is not the fault of one of them.
+    if numbers.len() > 1 && all.failed.len() == numbers.len() { Err(why) } else { Ok(all) }
+}
+
+async fn seal_these(mut store: Writer, mut owners: Vec<Owner>, now: Timestamp) -> Result<Sealed> {
+    let limit = sealed_before(now);
+    owners.retain(|owner| owner.archive.upto < limit);
     if owners.is_empty() {
         return Ok(Sealed::default());
     }
-    let sealed = store.seal_an_hour(owners, sealed_before(now)).await?.1;
+    let sealed = store.seal_an_hour(owners, limit).await?.1;
     crate::fault::reach("seal.before_commit");
     store.commit_unseen("the same runs in another form").await?;
     crate::fault::reach("seal.after_commit");
@@ -102,7 +130,8 @@ impl Writer {
             let spans = maintenance.get(&owner.system_id).map_or(&[][..], Vec::as_slice);
             made.push(seal(owner, *hour, runs, spans)?);
         }
-        let sealed = Sealed { hours: owners.len(), runs: made.iter().map(|hour| hour.runs).sum() };
+        let runs = made.iter().map(|hour| hour.runs).sum();
+        let sealed = Sealed { hours: owners.len(), runs, failed: vec![] };
         let ahead = self.save(owners, made, limit).await?;
         self.delete_hot(&wanted).await?;
         Ok((ahead, sealed))

@@ -13,11 +13,16 @@ const AT_ONCE: i64 = 4;
 /// So many rows of a kind of one association are deleted in one transaction: together some milliseconds.
 pub(super) const ROWS_MAX: i64 = 400;
 
+/// Hours are deleted in whole days, so a step that leaves some may delete this many fewer.
+const MOST_OF_A_DAY: u64 = 23;
+
 /// What was deleted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Swept {
     /// Associations that were looked through.
     pub(crate) looked: usize,
+    /// Those of them that are no more.
+    pub(crate) gone: usize,
     /// Hours of runs.
     pub(crate) raw: u64,
     /// Tallies of hours.
@@ -34,13 +39,14 @@ impl Swept {
     }
 }
 
-/// Deletes some of what is too old; nothing is left when it looks at nothing.
-pub(crate) async fn sweep_some(kernel: &Kernel, now: Timestamp) -> Result<Swept> {
+/// Deletes some of what is too old, and of what belonged to those that are no more if they are to be looked for, which means
+/// to look at all; nothing is left when it looks at nothing.
+pub(crate) async fn sweep_some(kernel: &Kernel, now: Timestamp, looks_for_gone: bool) -> Result<Swept> {
     let today = now.0.div_euclid(DAY_US);
     let mut store = kernel.database.writer().await?;
     let unswept = store.lock_unswept(today, AT_ONCE).await?;
-    let gone = store.lock_gone(AT_ONCE).await?;
-    let mut swept = Swept { looked: unswept.len() + gone.len(), ..Swept::default() };
+    let gone = if looks_for_gone { store.lock_gone(AT_ONCE).await? } else { vec![] };
+    let mut swept = Swept { looked: unswept.len() + gone.len(), gone: gone.len(), ..Swept::default() };
     for one in &unswept {
         swept.add(store.sweep(one, today).await?);
     }
@@ -70,12 +76,12 @@ impl Writer {
         let daily = self.delete_days(one.association, day_from, ROWS_MAX).await?;
         let changes = self.delete_status_changes(one.association, Timestamp(day_from * DAY_US), ROWS_MAX).await?;
         let raw = runs.len() as u64;
-        let is_all = [raw, details, hourly, daily, changes].iter().all(|rows| *rows < ROWS_MAX.unsigned_abs());
+        let is_all = [raw, details, hourly + MOST_OF_A_DAY, daily, changes].into_iter().all(|rows| rows < ROWS_MAX.unsigned_abs());
         let stored = one.stored - runs.iter().sum::<i64>();
         let swept_on = if is_all { today } else { one.swept_on };
         self.save_swept(one.association, raw_from.max(one.raw_from), hour_from.max(one.hour_from), stored, swept_on)
             .await?;
-        Ok(Swept { looked: 1, raw, hourly, daily })
+        Ok(Swept { raw, hourly, daily, ..Swept::default() })
     }
 
     /// Deletes what is left of an association that is no more.
@@ -86,9 +92,10 @@ impl Writer {
         let daily = self.delete_days(association, i64::MAX, ROWS_MAX).await?;
         let changes = self.delete_status_changes(association, Timestamp(i64::MAX), ROWS_MAX).await?;
         let runs = self.delete_runs(association, ROWS_MAX).await?;
-        if [raw, details, hourly, daily, changes, runs].iter().all(|rows| *rows < ROWS_MAX.unsigned_abs()) {
+        let all = [raw, details, hourly + MOST_OF_A_DAY, daily, changes, runs];
+        if all.into_iter().all(|rows| rows < ROWS_MAX.unsigned_abs()) {
             self.delete_archive(association).await?;
         }
-        Ok(Swept { looked: 1, raw, hourly, daily })
+        Ok(Swept { raw, hourly, daily, ..Swept::default() })
     }
 }

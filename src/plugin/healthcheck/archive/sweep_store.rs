@@ -85,12 +85,15 @@ impl Writer {
         )
     }
 
+    /// Whole days of them: where a part of a day is left, nobody could tell what its tally was made from. These may be up to a day's
+    /// hours fewer than the limit when there are more.
     pub(super) async fn delete_hours(&mut self, association: i64, before: i64, limit: i64) -> Result<u64> {
         sql!(
             self,
             execute,
-            "delete from healthcheck_hour where association = $1 and hour in (
-                 select hour from healthcheck_hour where association = $1 and hour < $2 order by hour limit $3)",
+            "delete from healthcheck_hour where association = $1 and hour < coalesce(
+                 (select hour / 24 * 24 from healthcheck_hour where association = $1 and hour < $2
+                  order by hour limit 1 offset $3), $2)",
             association,
             before,
             limit

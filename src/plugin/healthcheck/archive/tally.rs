@@ -47,6 +47,9 @@ pub(in crate::plugin::healthcheck) struct Figure {
     pub(in crate::plugin::healthcheck) last: f64,
 }
 
+/// Numbers that runs found, by what they are called.
+pub(super) type Figures = BTreeMap<String, Figure>;
+
 /// What runs come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::plugin::healthcheck) struct Tally {
@@ -57,7 +60,7 @@ pub(in crate::plugin::healthcheck) struct Tally {
     pub(in crate::plugin::healthcheck) stood: Stood,
     pub(in crate::plugin::healthcheck) latency: Latency,
     /// By the field of the result.
-    pub(in crate::plugin::healthcheck) figures: BTreeMap<String, Figure>,
+    pub(in crate::plugin::healthcheck) figures: Figures,
 }
 
 /// What a stored tally begins with.

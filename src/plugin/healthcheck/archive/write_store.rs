@@ -31,38 +31,44 @@ impl Writer {
         )
     }
 
-    /// Those that are furthest behind; nobody else seals or records runs of them until the end of the transaction.
-    pub(super) async fn lock_unsealed(&mut self, upto: i64, limit: i64) -> Result<Vec<Owner>> {
+    /// Those that are furthest behind, but none that is set aside; nobody else seals or records runs of them until the end
+    /// of the transaction.
+    pub(super) async fn lock_unsealed(&mut self, upto: i64, limit: i64, aside: &[i64]) -> Result<Vec<Owner>> {
         let locked = sql!(
             self,
             fetch_all as (i64,),
             {
                 sqlite: "select archive.association from healthcheck_archive as archive
                          join healthcheck_association as owner on owner.number = archive.association
-                         where upto < $1 order by upto, archive.association limit $2",
+                         where upto < $1 and archive.association not in (select value from json_each($3))
+                         order by upto, archive.association limit $2",
                 postgres: "select archive.association from healthcheck_archive as archive
                            join healthcheck_association as owner on owner.number = archive.association
-                           where upto < $1 order by upto, archive.association limit $2
+                           where upto < $1 and archive.association not in (
+                               select value::bigint from json_array_elements_text(cast($3 as json)))
+                           order by upto, archive.association limit $2
                            for update of archive, owner skip locked",
             },
             upto,
-            limit
+            limit,
+            json!(aside).to_string()
         )?;
         // Read after the lock: what is read with it is as of before, and runs may have come meanwhile.
         self.owners(&locked.into_iter().map(|(number,)| number).collect::<Vec<_>>()).await
     }
 
-    /// These; nobody else seals or records runs of them until the end of the transaction.
+    /// These; nobody else seals or records runs of them until the end of the transaction. Owners are locked before archives,
+    /// as everybody does who waits for either.
     pub(in crate::plugin::healthcheck) async fn lock_owners(&mut self, associations: &[i64]) -> Result<Vec<Owner>> {
+        self.lock_associations(associations).await?;
         sql!(
             self,
             execute,
             {
                 sqlite: "select $1",
-                postgres: "select archive.association from healthcheck_archive as archive
-                           join healthcheck_association as owner on owner.number = archive.association
-                           where archive.association in (select value::bigint from json_array_elements_text(cast($1 as json)))
-                           order by archive.association for update of archive, owner",
+                postgres: "select association from healthcheck_archive
+                           where association in (select value::bigint from json_array_elements_text(cast($1 as json)))
+                           order by association for update",
             },
             json!(associations).to_string()
         )?;
