@@ -55,7 +55,8 @@ async fn seal(
     aside: &mut Aside,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let count = async || Ok::<_, Error>(kernel.database.reader().await?.count_due(sealed_before(now), today(now)).await?.0);
+    let count =
+        async || Ok::<_, Error>(kernel.database.reader().await?.count_due(sealed_before(now), today(now)).await?.0);
     let unsealed = count().await?;
     figures.unsealed.set(unsealed);
     while unsealed > 0 && !stop.is_cancelled() {

@@ -2,9 +2,9 @@
 
 use super::answer::{Answer, Listens};
 use super::farewell::{self, Farewell};
+use super::files::{self, CLOSING_MAX};
 use super::peer::{Peer, Peers};
 use super::socket::{Protocol, Socket};
-use super::files::{self, CLOSING_MAX};
 use super::{Edge, Limits};
 use axum::body::Body;
 use hyper::body::Incoming;

@@ -118,7 +118,7 @@ async fn more_requests_than_can_be_answered_are_told_to_come_back() {
 /// A storm takes all files that the process may open, but for those of the database.
 #[tokio::test]
 async fn a_storm_on_few_files_leaves_the_server_working() {
-    let server = Process::start(64, Limits { database_connections: 4, ..Limits::default() }).await;
+    let server = Process::start(96, Limits { database_connections: 4, ..Limits::default() }).await;
     let admin = server.admin();
     let mut storm = vec![];
     for round in 0..20 {

@@ -31,7 +31,7 @@ const DAY: i64 = 24 * HOUR;
 pub const PATIENCE: i64 = SECOND;
 
 /// Waits for a number in the metrics.
-async fn until_metric(server: &Server, line: &str) {
+pub async fn until_metric(server: &Server, line: &str) {
     for _ in 0..300 {
         if server.admin().get("/metrics").await.text.contains(line) {
             return;
@@ -41,30 +41,30 @@ async fn until_metric(server: &Server, line: &str) {
     panic!("no {line} in {}", server.admin().get("/metrics").await.text);
 }
 
-fn run(at: i64, status: &str, latency_ms: f64) -> Value {
+pub fn run(at: i64, status: &str, latency_ms: f64) -> Value {
     json!({"timestamp": text(at), "status": status, "latencyMs": latency_ms})
 }
 
-struct Check {
-    admin: Caller,
-    system: String,
-    check: String,
+pub struct Check {
+    pub admin: Caller,
+    pub system: String,
+    pub check: String,
 }
 
 impl Check {
-    async fn of(server: &Server) -> Self {
+    pub async fn of(server: &Server) -> Self {
         let admin = server.admin();
         let (system, check) = idle_check(&admin).await;
         Self { admin, system, check }
     }
 
-    fn input(&self, more: Value) -> Value {
+    pub fn input(&self, more: Value) -> Value {
         let mut input = json!({"systemId": self.system, "configurationId": self.check});
         input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         input
     }
 
-    async fn call(&self, procedure: &str, more: Value) -> Value {
+    pub async fn call(&self, procedure: &str, more: Value) -> Value {
         self.admin.call(&format!("healthcheck.{procedure}"), self.input(more)).await
     }
 
@@ -73,7 +73,7 @@ impl Check {
     }
 
     /// Imports a run each so many seconds, from one time to another.
-    async fn import(&self, from: i64, to: i64, step: i64, run_at: impl Fn(i64) -> Value) {
+    pub async fn import(&self, from: i64, to: i64, step: i64, run_at: impl Fn(i64) -> Value) {
         let all: Vec<_> = (0..).map(|place| from + place * step).take_while(|at| *at < to).collect();
         for part in all.chunks(10_000) {
             let runs: Vec<_> = part.iter().map(|at| run_at(*at)).collect();
@@ -84,7 +84,7 @@ impl Check {
 }
 
 /// The beginning of the day of the test.
-fn today() -> i64 {
+pub fn today() -> i64 {
     NOW / DAY * DAY
 }
 

@@ -45,6 +45,7 @@ mod healthcheck_watch;
 mod history;
 mod history_kill;
 mod history_model;
+mod history_regressions;
 mod hostile;
 mod house;
 mod idempotency;

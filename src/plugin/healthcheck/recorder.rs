@@ -66,7 +66,12 @@ pub fn shard_of(association: i64) -> i64 {
 /// those whose lease is lost: another replica runs them now.
 ///
 /// Times are whole milliseconds: a run is known by its time, and that is how JSON shows it.
-pub async fn record(kernel: &Kernel, mut finished: Vec<Finished>, me: Option<Uuid>, now: Timestamp) -> Result<Vec<Stored>> {
+pub async fn record(
+    kernel: &Kernel,
+    mut finished: Vec<Finished>,
+    me: Option<Uuid>,
+    now: Timestamp,
+) -> Result<Vec<Stored>> {
     for one in &mut finished {
         one.scheduled_at = one.scheduled_at.whole_millis();
     }

@@ -347,3 +347,44 @@ impl Reader {
         Ok(self.page_of_runs(&wanted, Some(&[association])).await?.runs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_stops_short_of_is_passed_over_by_the_next() {
+        let id = uuid::Uuid::nil();
+        let run = |at: i64| Run {
+            association: 1,
+            scheduled_at: Timestamp(at),
+            status: Health::Healthy,
+            latency_us: None,
+            detail: None,
+            check_id: CheckId(id),
+            system_id: SystemId(id),
+        };
+        for (skip, there, passed, shown) in [(5, 3, 3, 0), (5, 7, 5, 2), (0, 3, 0, 3), (5, 40, 5, 10)] {
+            let wanted = Wanted {
+                check: None,
+                system: None,
+                from: Timestamp(0),
+                to: Timestamp(100),
+                status: None,
+                oldest_first: true,
+                skip,
+                size: 10,
+                behind: None,
+            };
+            let mut reading = Reading { wanted: &wanted, range: wanted.range(None), found: vec![], opened: 0 };
+            let mut window = vec![];
+            reading.gather(&mut window, (0..there).map(run));
+            reading.take(window);
+            let page = reading.cut(Some((Timestamp(50), i64::MIN)));
+            assert_eq!((page.passed, page.runs.len()), (passed, shown), "{skip} of {there}");
+        }
+        assert_eq!(place_and_rest("7.3.2"), Some(((Timestamp(7), 3), 2)));
+        assert_eq!(place_and_rest("7.3"), Some(((Timestamp(7), 3), 0)));
+        assert_eq!(place_and_rest("7"), None);
+    }
+}

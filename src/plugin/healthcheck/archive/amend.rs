@@ -71,7 +71,8 @@ impl Writer {
         let groups = groups(late, stands_us(owner), owner.archive.upto);
         let hours: i64 = groups.iter().map(|group| group.last - group.first + 1).sum();
         if hours > HOURS_MAX {
-            let why = format!("They change {hours} hours of history, and one call at most {HOURS_MAX}; send fewer runs");
+            let why =
+                format!("They change {hours} hours of history, and one call at most {HOURS_MAX}; send fewer runs");
             return Err(Error::Refused(why));
         }
         for group in groups {

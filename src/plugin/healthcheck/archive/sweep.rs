@@ -76,7 +76,9 @@ impl Writer {
         let daily = self.delete_days(one.association, day_from, ROWS_MAX).await?;
         let changes = self.delete_status_changes(one.association, Timestamp(day_from * DAY_US), ROWS_MAX).await?;
         let raw = runs.len() as u64;
-        let is_all = [raw, details, hourly + MOST_OF_A_DAY, daily, changes].into_iter().all(|rows| rows < ROWS_MAX.unsigned_abs());
+        let is_all = [raw, details, hourly + MOST_OF_A_DAY, daily, changes]
+            .into_iter()
+            .all(|rows| rows < ROWS_MAX.unsigned_abs());
         let stored = one.stored - runs.iter().sum::<i64>();
         let swept_on = if is_all { today } else { one.swept_on };
         self.save_swept(one.association, raw_from.max(one.raw_from), hour_from.max(one.hour_from), stored, swept_on)
