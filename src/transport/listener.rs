@@ -58,7 +58,9 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken, d
             }
         }
     }
-    farewell::close(listener).into_iter().for_each(|stream| admit(stream, None));
+    for stream in farewell::close(listener) {
+        admit(stream, None);
+    }
     edge.shared().tasks.close();
     attended.close();
     let finish = async {

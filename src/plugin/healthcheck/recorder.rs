@@ -94,8 +94,8 @@ pub async fn record(
     let mut last: HashMap<_, _> = states.iter().map(|(number, state)| (*number, state.last_run_at)).collect();
     for one in finished.iter_mut().filter(|one| one.kind != RunKind::Scheduled) {
         // What was not due has no time of its own: it comes behind what there is.
-        let least = last.get(&one.association).map_or(one.scheduled_at, |last| last.next_millis());
-        one.scheduled_at = one.scheduled_at.max(least);
+        let next = last.get(&one.association).map(|last| last.next_millis());
+        one.scheduled_at = next.map_or(one.scheduled_at, |next| one.scheduled_at.max(next));
         last.insert(one.association, one.scheduled_at);
     }
     let batch: Uuid = kernel.ids.next();
