@@ -202,7 +202,7 @@ impl Reader {
                 "select count(*), coalesce(sum(case when $3 is null or status = $3 then 1 else 0 end), 0)
                  from (select status from healthcheck_run as run
                        join healthcheck_association as owner on owner.number = run.association
-                       where scheduled_at >= $1 and scheduled_at <= $2 limit $4) as some",
+                       where scheduled_at >= $1 and scheduled_at <= $2 limit $4) as looked_at",
                 range.after.0,
                 range.before.0,
                 range.status,
