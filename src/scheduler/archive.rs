@@ -111,9 +111,12 @@ impl Aside {
     }
 
     fn add(&mut self, failed: &[i64]) {
+        let now = Instant::now();
+        // Who was sealed again meanwhile begins anew.
+        self.0.retain(|_, (until, waited)| *until + *waited > now);
         for number in failed {
             let wait = self.0.get(number).map_or(ASIDE, |(_, waited)| (*waited * 2).min(ASIDE_MAX));
-            self.0.insert(*number, (Instant::now() + wait, wait));
+            self.0.insert(*number, (now + wait, wait));
         }
     }
 }

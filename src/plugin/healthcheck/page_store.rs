@@ -303,10 +303,30 @@ impl Reader {
         )
     }
 
-    /// The first hour from this one on of which there are chunks.
-    pub(super) async fn next_sealed_hour(&mut self, hour: i64) -> Result<Option<i64>> {
-        let (first,) =
-            sql!(self, fetch_one as (Option<i64>,), "select min(hour) from healthcheck_chunk where hour >= $1", hour)?;
+    /// The first hour from this one on of which these associations, or all, have chunks.
+    pub(super) async fn next_sealed_hour(&mut self, associations: Option<&[i64]>, hour: i64) -> Result<Option<i64>> {
+        let (first,) = match associations {
+            None => sql!(
+                self,
+                fetch_one as (Option<i64>,),
+                "select min(hour) from healthcheck_chunk where hour >= $1",
+                hour
+            )?,
+            Some(numbers) => sql!(
+                self,
+                fetch_one as (Option<i64>,),
+                {
+                    sqlite: "select min((select min(hour) from healthcheck_chunk
+                                         where association = wanted.value and hour >= $2))
+                             from json_each($1) as wanted",
+                    postgres: "select min((select min(hour) from healthcheck_chunk
+                                           where association = wanted.value::bigint and hour >= $2))
+                               from json_array_elements_text(cast($1 as json)) as wanted (value)",
+                },
+                json!(numbers).to_string(),
+                hour
+            )?,
+        };
         Ok(first)
     }
 

@@ -218,7 +218,10 @@ impl Reader {
         let ends = hour_of(reading.range.before.0).saturating_add(1);
         let mut begins = upto.max(hour_of(reading.range.after.0));
         // An hour at a time: where one association lags, the others may have sealed many.
-        while let Some(hour) = self.next_sealed_hour(begins).await?.filter(|hour| *hour < ends) {
+        while let Some(hour) = self.next_sealed_hour(reading.range.associations, begins).await? {
+            if hour >= ends {
+                break;
+            }
             for chunk in self.sealed(reading.range.associations, hour, hour + 1).await? {
                 reading.gather(&mut window, chunk.runs()?);
             }

@@ -48,10 +48,9 @@ pub(crate) async fn seal_some(kernel: &Kernel, now: Timestamp, aside: &[i64]) ->
     let mut store = kernel.database.writer().await?;
     let owners = store.lock_unsealed(sealed_before(now), AT_ONCE, aside).await?;
     let numbers: Vec<_> = owners.iter().map(|owner| owner.archive.association).collect();
-    let why = match seal_these(store, owners, now).await {
-        Ok(sealed) => return Ok(sealed),
-        Err(why) => why,
-    };
+    if let Ok(sealed) = seal_these(store, owners, now).await {
+        return Ok(sealed);
+    }
     let mut all = Sealed::default();
     for number in &numbers {
         let mut store = kernel.database.writer().await?;
@@ -64,8 +63,7 @@ pub(crate) async fn seal_some(kernel: &Kernel, now: Timestamp, aside: &[i64]) ->
             }
         }
     }
-    // What all of several have in common is not the fault of one of them.
-    if numbers.len() > 1 && all.failed.len() == numbers.len() { Err(why) } else { Ok(all) }
+    Ok(all)
 }
 
 async fn seal_these(mut store: Writer, mut owners: Vec<Owner>, now: Timestamp) -> Result<Sealed> {
