@@ -80,7 +80,8 @@ impl Job {
     /// the same time on every replica, and whoever runs it, it is one run.
     pub(super) fn first_time(&self, now: Timestamp) -> Option<Timestamp> {
         // Of a heartbeat it is looked by when a report is missing: that has to be known, also if one has come already.
-        let has_run = self.beat.is_none() && self.last_run_at.is_some_and(|last| last >= self.changed_at.whole_millis());
+        let has_run =
+            self.beat.is_none() && self.last_run_at.is_some_and(|last| last >= self.changed_at.whole_millis());
         let is_new = now.0.saturating_sub(self.changed_at.0) < NEW_FOR_US;
         let from = if is_new { self.changed_at.min(now) } else { now };
         (!has_run).then(|| Timestamp(from.0 + self.soon(FIRST_WITHIN_US)))

@@ -1,4 +1,7 @@
 //! Every statement that reads runs a page at a time.
+//!
+//! `offset 0` keeps PostgreSQL to the keys of what is wanted: as long as it does not know how much there is it reads an hour
+//! of all instead, and the tables of runs grow and shrink faster than it looks.
 
 use super::domain::{CheckId, Health};
 use super::run_store::Run;
@@ -217,9 +220,12 @@ impl Reader {
                 sqlite: "select count(*) from json_each($4) as wanted
                          cross join healthcheck_run as run on run.association = wanted.value
                              and scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)",
-                postgres: "select count(*) from json_array_elements_text(cast($4 as json)) as wanted (value)
-                           join healthcheck_run as run on run.association = wanted.value::bigint
-                               and scheduled_at >= $1 and scheduled_at <= $2 and ($3 is null or status = $3)",
+                postgres: "select coalesce(sum(count), 0)::bigint
+                           from json_array_elements_text(cast($4 as json)) as wanted (value)
+                           cross join lateral (
+                               select count(*) as count from healthcheck_run
+                               where association = wanted.value::bigint and scheduled_at >= $1 and scheduled_at <= $2
+                                 and ($3 is null or status = $3)) as open",
             },
             range.after.0,
             range.before.0,
@@ -252,8 +258,9 @@ impl Reader {
                          order by hour, association",
                 postgres: "select association, hour, data, check_id, system_id
                            from json_array_elements_text(cast($1 as json)) as wanted (value)
-                           join healthcheck_chunk as chunk
-                             on chunk.association = wanted.value::bigint and hour >= $2 and hour < $3
+                           cross join lateral (
+                               select association, hour, data from healthcheck_chunk
+                               where association = wanted.value::bigint and hour >= $2 and hour < $3 offset 0) as chunk
                            join healthcheck_association as owner on owner.number = chunk.association
                            order by hour, association",
             },
@@ -294,8 +301,9 @@ impl Reader {
                          join healthcheck_chunk as chunk on chunk.association = wanted.value and hour >= $2 and hour < $3",
                 postgres: "select count(*), coalesce(sum(runs), 0)::bigint
                            from json_array_elements_text(cast($1 as json)) as wanted (value)
-                           join healthcheck_chunk as chunk
-                             on chunk.association = wanted.value::bigint and hour >= $2 and hour < $3",
+                           cross join lateral (
+                               select runs from healthcheck_chunk
+                               where association = wanted.value::bigint and hour >= $2 and hour < $3 offset 0) as chunk",
             },
             json!(numbers).to_string(),
             from,

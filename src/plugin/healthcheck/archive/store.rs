@@ -1,4 +1,4 @@
-//! Every statement that reads what is sealed, and what the rows are.
+//! Every statement that reads what is sealed, and what the rows are. `offset 0`: see `page_store.rs`.
 
 use super::chunk::HOUR_US;
 use super::span::{Last, Span};
@@ -138,8 +138,9 @@ impl Reader {
                          join healthcheck_chunk as chunk on chunk.association = wanted.value and hour >= $2 and hour < $3
                          order by hour, association",
                 postgres: "select association, hour as at, data from json_array_elements_text(cast($1 as json)) as wanted (value)
-                           join healthcheck_chunk as chunk
-                             on chunk.association = wanted.value::bigint and hour >= $2 and hour < $3
+                           cross join lateral (
+                               select association, hour, data from healthcheck_chunk
+                               where association = wanted.value::bigint and hour >= $2 and hour < $3 offset 0) as chunk
                            order by hour, association",
             },
             json!(associations).to_string(),
@@ -218,8 +219,9 @@ impl Reader {
                 sqlite: "select coalesce(sum(runs), 0) from json_each($1) as wanted
                          join healthcheck_chunk as chunk on chunk.association = wanted.value and hour >= $2 and hour < $3",
                 postgres: "select coalesce(sum(runs), 0)::bigint from json_array_elements_text(cast($1 as json)) as wanted (value)
-                           join healthcheck_chunk as chunk
-                             on chunk.association = wanted.value::bigint and hour >= $2 and hour < $3",
+                           cross join lateral (
+                               select runs from healthcheck_chunk
+                               where association = wanted.value::bigint and hour >= $2 and hour < $3 offset 0) as chunk",
             },
             json!(associations).to_string(),
             from,
@@ -288,9 +290,11 @@ impl Reader {
                          order by association, scheduled_at",
                 postgres: "select association, scheduled_at, kind, status, latency_us, detail
                            from json_array_elements(cast($1 as json)) as wanted (value)
-                           join healthcheck_run as run on run.association = (wanted.value ->> 0)::bigint
-                               and run.scheduled_at >= (wanted.value ->> 1)::bigint
-                               and run.scheduled_at < (wanted.value ->> 2)::bigint
+                           cross join lateral (
+                               select association, scheduled_at, kind, status, latency_us, detail from healthcheck_run
+                               where association = (wanted.value ->> 0)::bigint
+                                 and scheduled_at >= (wanted.value ->> 1)::bigint
+                                 and scheduled_at < (wanted.value ->> 2)::bigint offset 0) as run
                            order by association, scheduled_at",
             },
             spans(wanted)
