@@ -9,7 +9,7 @@ use super::raw::{numbers_of, opened, stands_us};
 use super::seal::{DAY_HOURS, day_of_hour, piece, sealed_before, span_of, tally_of};
 use super::span::{Span, Taken, last_of};
 use super::store::{NewChunk, Owner, Piece};
-use super::tally::Figures;
+use super::tally::merge_figures;
 use crate::database::{Timestamp, Writer};
 use crate::error::{Error, Result};
 use std::collections::btree_map::Entry;
@@ -162,10 +162,15 @@ impl Writer {
             }
             if let Some(before) = tallied.get(&hour) {
                 // The details of good runs are gone, and with them the numbers that made these.
-                let ours = tally_of(before)?.figures;
+                let mut ours = tally_of(before)?.figures;
                 let (from, to) = span_of(hour);
                 let is_last = numbers.range(from..to).next_back().is_some_and(|(at, _)| last.get(&hour) == Some(at));
-                tally.figures = if is_last { merged(ours, tally.figures) } else { merged(tally.figures, ours) };
+                if is_last {
+                    merge_figures(&mut ours, &tally.figures);
+                    tally.figures = ours;
+                } else {
+                    merge_figures(&mut tally.figures, &ours);
+                }
             }
             hours.push(piece(association, hour, &tally));
         }
@@ -240,14 +245,6 @@ impl Writer {
         self.save_details(&by_hour.into_iter().map(pack).collect::<Result<Vec<_>>>()?).await?;
         Ok(())
     }
-}
-
-/// The figures of some runs and of later ones.
-fn merged(mut earlier: Figures, later: Figures) -> Figures {
-    for (field, figure) in later {
-        earlier.entry(field).and_modify(|ours| ours.merge(&figure)).or_insert(figure);
-    }
-    earlier
 }
 
 /// Runs so far apart that no verdict of one stands where another is are amended by themselves.

@@ -48,8 +48,9 @@ pub(crate) async fn seal_some(kernel: &Kernel, now: Timestamp, aside: &[i64]) ->
     let mut store = kernel.database.writer().await?;
     let owners = store.lock_unsealed(sealed_before(now), AT_ONCE, aside).await?;
     let numbers: Vec<_> = owners.iter().map(|owner| owner.archive.association).collect();
-    if let Ok(sealed) = seal_these(store, owners, now).await {
-        return Ok(sealed);
+    match seal_these(store, owners, now).await {
+        Ok(sealed) => return Ok(sealed),
+        Err(why) => tracing::warn!(cause = %why, "hours of runs cannot be sealed together; trying each"),
     }
     let mut all = Sealed::default();
     for number in &numbers {

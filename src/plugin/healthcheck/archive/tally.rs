@@ -202,6 +202,13 @@ impl Figure {
     }
 }
 
+/// Adds the figures of later runs.
+pub(super) fn merge_figures(earlier: &mut Figures, later: &Figures) {
+    for (field, figure) in later {
+        earlier.entry(field.clone()).and_modify(|ours| ours.merge(figure)).or_insert(*figure);
+    }
+}
+
 impl Tally {
     /// Adds what belongs to a later span.
     pub(in crate::plugin::healthcheck) fn merge(&mut self, later: &Self) {
@@ -212,9 +219,7 @@ impl Tally {
         self.stood.unhealthy += later.stood.unhealthy;
         self.stood.maintenance += later.stood.maintenance;
         self.latency.merge(&later.latency);
-        for (field, figure) in &later.figures {
-            self.figures.entry(field.clone()).and_modify(|ours| ours.merge(figure)).or_insert(*figure);
-        }
+        merge_figures(&mut self.figures, &later.figures);
     }
 
     /// All runs, whenever they took place.
